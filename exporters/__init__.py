@@ -1,0 +1,1 @@
+"""From a saved Hugging Face model folder to a verified, quantised ONNX package."""
