@@ -1,0 +1,154 @@
+"""Rows to batches: encoded once, grouped by length, with the views that a method asks for.
+
+A row's tokens carry the index of the word they belong to (0 is the first special token, words count from 1), so that
+two vocabularies can be compared word by word. Truncation happens here and nowhere else.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from compressor.cache import TeacherCache
+from compressor.data import Table
+from vocab.align import align_batch
+
+CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
+MEGA_BATCH = 32  # batches whose rows are sorted by length together
+
+
+class EncodedRows(NamedTuple):
+    """Token ids, segment ids and words of all rows, one flat array each; row i is ``[starts[i]:starts[i + 1]]``."""
+
+    ids: npt.NDArray[np.int32]
+    segments: npt.NDArray[np.int8]
+    words: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+
+def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedRows:
+    """Encode texts (and pairs), truncated to ``max_length`` tokens, longest part first."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    ids, segments, words, lengths = [], [], [], []
+    for start in range(0, len(table.texts), CHUNK):
+        texts = table.texts[start : start + CHUNK]
+        pairs = table.pairs[start : start + CHUNK] if table.pairs else None
+        encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
+        for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):
+            ids.append(np.asarray(encoding.ids, dtype=np.int32))
+            segments.append(np.asarray(encoding.type_ids, dtype=np.int8))
+            words.append(_units(encoding, of_words))
+            lengths.append(len(encoding.ids))
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EncodedRows(np.concatenate(ids), np.concatenate(segments), np.concatenate(words), starts)
+
+
+def _units(encoding: Encoding, words: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    units = np.where(words >= 0, words + 1, -1).astype(np.int32)
+    if encoding.special_tokens_mask and encoding.special_tokens_mask[0] == 1:
+        units[0] = 0
+    return units
+
+
+class RowDataset(Dataset[int]):
+    """Row numbers: the collator looks everything else up, so nothing is copied per row."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class Collator:
+    """Row numbers to a batch of tensors."""
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        pad_id: int,
+        has_segments: bool,
+        labels: npt.NDArray[np.generic] | None = None,
+        teacher: TeacherCache | None = None,
+    ) -> None:
+        self.rows, self.pad_id, self.has_segments, self.labels, self.teacher = (
+            rows,
+            pad_id,
+            has_segments,
+            labels,
+            teacher,
+        )
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the padded batch; names and shapes as the methods document them."""
+        spans = [slice(self.rows.starts[index], self.rows.starts[index + 1]) for index in indices]
+        ids = _pad([self.rows.ids[span] for span in spans], self.pad_id)
+        mask = _pad([np.ones(span.stop - span.start, dtype=np.int64) for span in spans], 0)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if self.has_segments:
+            batch["token_type_ids"] = _pad([self.rows.segments[span] for span in spans], 0)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[np.asarray(indices)])
+        if self.teacher is not None:
+            batch["teacher_output"] = torch.from_numpy(self.teacher.outputs(indices))
+            if self.teacher.layers:
+                batch["words"] = _pad([self.rows.words[span] for span in spans], -1)
+                states, units = self.teacher.states(indices)
+                batch["teacher_states"] = states  # (batch, units, layers, teacher width)
+                batch["teacher_units"] = _pad(units, -1)
+        return batch
+
+
+class LengthSampler(Sampler[int]):
+    """Shuffle, then sort by length within windows of ``MEGA_BATCH`` batches, then shuffle the batches.
+
+    The order depends on the seed and the epoch only, so that a resumed run sees the same batches.
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.lengths))
+        window = self.batch_size * MEGA_BATCH
+        batches: list[npt.NDArray[np.int64]] = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(-self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one: it must come last
+        shuffled = [full[index] for index in rng.permutation(len(full))] + rest
+        return iter(np.concatenate(shuffled).tolist())
+
+
+def _pad(arrays: Sequence[npt.NDArray[np.generic]], fill: int) -> Tensor:
+    width = max(len(array) for array in arrays)
+    padded = np.full((len(arrays), width), fill, dtype=np.int64)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    return torch.from_numpy(padded)

@@ -1,0 +1,206 @@
+"""The command ``tenmeg``: every body is parse, import, one call, echo; nothing heavy is imported before it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compressor import __version__
+from compressor.console import Group, result, say, stop_if
+from compressor.options import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags, to_recipe
+
+
+@click.group("tenmeg", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="tenmeg")
+def main() -> None:
+    r"""Turn a fine-tuned transformer into a verified package that runs without torch, under a byte budget.
+
+    \b
+    tenmeg compress --teacher MODEL --train rows.tsv --max-size 7MB --output out
+    python -m edge_demo out/package "some text"
+    """
+
+
+@main.command()
+@flags("teacher", "train", "eval", *BUDGET, "output", "method", "option", *SHAPE, *BITS, *OPTIMISATION, *COLUMNS,
+       *TEACHER, "ep", "threads", "runs", "baselines", "overwrite", "dry_run", "as_json",
+       required=("teacher", "train", "output"))  # fmt: skip
+def compress(output: Path, overwrite: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+    """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
+
+    What is left out is decided by --max-size; --dry-run shows the decisions. A killed run goes on when repeated.
+    """
+    from compressor.recipe import from_dict
+
+    _run(from_dict(to_recipe(values)), output, overwrite, dry_run)
+
+
+@main.command()
+@click.argument("recipe", type=PATH)
+@flags("output", "overwrite", "dry_run", "as_json", required=("output",))
+def run(recipe: Path, output: Path, overwrite: bool, dry_run: bool, as_json: bool) -> None:
+    """Compress as RECIPE (a .toml file) says; 'compress --dry-run' writes one to start from."""
+    from compressor.recipe import load
+
+    _run(load(recipe), output, overwrite, dry_run)
+
+
+def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # Any: a Recipe, not imported for --help
+    if dry_run:
+        from compressor.steps import save_plan
+
+        planned, path = save_plan(recipe, output)
+        result(
+            {**planned.as_dict(), "recipe_path": str(path)},
+            [*planned.lines(), f"next: tenmeg run {path} --output {output}"],
+        )
+        return
+    from compressor.run import compress
+
+    outcome = compress(recipe, output, overwrite=overwrite, echo=say)
+    result(outcome.report, outcome.lines())
+    stop_if(outcome.violations)
+
+
+@main.command()
+@flags("model", "train", "eval", "output", "epochs", "learning_rate", "batch_size", "max_rows", "seed", *COLUMNS,
+       *TEACHER, "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
+def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Fine-tune a model on labelled rows: makes a teacher."""
+    from compressor.recipe import finetune_job
+    from compressor.run import finetune as make_teacher
+
+    job = finetune_job(to_recipe({**values, "method": ("finetune",)}))
+    done = make_teacher(job, output, overwrite=overwrite, echo=say)
+    result(
+        done,
+        _lines(done, f"next: tenmeg compress --teacher {output} --train {values['train']} --max-size 7MB --output OUT"),
+    )
+
+
+@main.command()
+@flags("teacher", "train", "vocab_size", "output", "vocab_kind", "seed", "text_column", "pair_column", "revision",
+       "offline", "overwrite", "as_json", required=("teacher", "train", "vocab_size", "output"))  # fmt: skip
+def vocab(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
+    from compressor.steps import train_vocab
+
+    done = train_vocab(out_dir=output, overwrite=overwrite, **values)
+    result(done, _lines(done))
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@flags("output", *BITS, "max_length", "eval", "text_column", "pair_column", "allow_pickle", "overwrite", "as_json",
+       required=("output",))  # fmt: skip
+def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
+    from compressor.steps import export_folder
+
+    done = export_folder(model, output, overwrite=overwrite, **values)
+    result(done, _lines(done, f"next: tenmeg package {output} --output PACKAGE"))
+    stop_if(done["violations"])
+
+
+@main.command()
+@click.argument("onnx_file", metavar="FILE.onnx", type=PATH)
+@flags("output", *BITS, "overwrite", "as_json", required=("output",))
+def quantize(onnx_file: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Quantise one ONNX file that 'tenmeg export --quantize none' wrote; --output names the new file."""
+    from compressor.steps import quantize_file
+
+    done = quantize_file(onnx_file, output, overwrite=overwrite, **values)
+    result(done, _lines(done))
+
+
+@main.command()
+@click.argument("package", type=PATH)
+@flags("eval", "text_column", "pair_column", "ep", "threads", "runs", "as_json")
+def measure(package: Path, as_json: bool, **values: Any) -> None:
+    """Measure a PACKAGE: bytes by part, time from text to answer (p50, p95, p99), peak memory."""
+    from compressor.checks import measure_package
+
+    done = measure_package(package, **values)
+    result(done, _lines(done))
+
+
+@main.command()
+@click.argument("package", type=PATH)
+@flags("eval", *BUDGET, *COLUMNS, "teacher", "ep", "threads", "runs", "as_json")
+def verify(package: Path, as_json: bool, **values: Any) -> None:
+    """Open a PACKAGE as a device would, score it on --eval and hold it to the --max-... promises."""
+    from compressor.checks import verify_package
+
+    done = verify_package(package, **values)
+    result(done, _lines(done))
+    stop_if(done["violations"])
+
+
+@main.command()
+@click.argument("source", type=PATH)
+@flags("output", "eval", "text_column", "pair_column", "overwrite", "as_json", required=("output",))
+def package(source: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Package SOURCE, a folder written by 'tenmeg export' or by a run, and archive it beside --output."""
+    from compressor.steps import make_package
+
+    done = make_package(source, output, overwrite=overwrite, **values)
+    result(done, _lines(done, f'next: python -m edge_demo {output} "some text"'))
+
+
+@main.command()
+@click.argument("report_json", metavar="REPORT", type=PATH)
+@flags("output", "as_json", required=("output",))
+def report(report_json: Path, output: Path, as_json: bool) -> None:
+    """Write report.html and the model card again from REPORT, a report.json or the run's folder."""
+    from compressor.report import rewrite_report
+
+    done = rewrite_report(report_json, output)
+    result(done, _lines(done))
+
+
+@main.command()
+@click.argument("name", required=False)
+@flags("as_json")
+def methods(name: str | None, as_json: bool) -> None:
+    """List the training methods, or tell what NAME does and which options it has."""
+    from compressor.steps import describe_methods
+
+    done, lines = describe_methods(name)
+    result(done, lines)
+
+
+@main.command()
+@flags("as_json")
+def doctor(as_json: bool) -> None:
+    """Report what this machine can do and what is wrong with the installation; exit 1 if something is."""
+    from compressor.doctor import examine
+
+    found = examine()
+    result(found.as_dict(), found.lines())
+    click.get_current_context().exit(1 if found.problems else 0)
+
+
+def _lines(done: dict[str, Any], *more: str) -> list[str]:
+    """Return ``name: value`` lines of what a person wants to see of a step's result; long lists are for --json."""
+    lines = []
+    for name, value in done.items():
+        if isinstance(value, dict):
+            value = ", ".join(
+                f"{key} {_short(item)}" for key, item in value.items() if not isinstance(item, dict | list)
+            )
+        elif isinstance(value, list):
+            value = "; ".join(_row(item) if isinstance(item, dict) else str(item) for item in value) or "none"
+        lines.append(f"{name.replace('_', ' ')}: {_short(value)}")
+    return [*lines, *more]
+
+
+def _row(item: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_short(value)}" for key, value in item.items() if value is not None)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Weight roles (query, key, ffn in, ...) by architecture, and the shape numbers of a configuration.
+
+A family is data: where the tensors of one role live and how the configuration spells width, depth and heads. What is
+not listed is refused by name; nothing is guessed. Encoders with post-LayerNorm residual blocks only (BERT's layout),
+because the inheritance and the compensation in ``compressor.student`` rely on it. No torch here.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from exporters.budget import Shape
+
+# Roles inside one layer. Values are module names relative to the layer.
+BERT_LAYER = MappingProxyType(
+    {
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_out": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "ffn_in": "intermediate.dense",
+        "ffn_out": "output.dense",
+        "ffn_norm": "output.LayerNorm",
+    }
+)
+DISTILBERT_LAYER = MappingProxyType(
+    {
+        "query": "attention.q_lin",
+        "key": "attention.k_lin",
+        "value": "attention.v_lin",
+        "attention_out": "attention.out_lin",
+        "attention_norm": "sa_layer_norm",
+        "ffn_in": "ffn.lin1",
+        "ffn_out": "ffn.lin2",
+        "ffn_norm": "output_layer_norm",
+    }
+)
+BERT_CONFIG = MappingProxyType(
+    {
+        "hidden": "hidden_size",
+        "layers": "num_hidden_layers",
+        "heads": "num_attention_heads",
+        "ffn": "intermediate_size",
+        "positions": "max_position_embeddings",
+    }
+)
+DISTILBERT_CONFIG = MappingProxyType(
+    {
+        "hidden": "dim",
+        "layers": "n_layers",
+        "heads": "n_heads",
+        "ffn": "hidden_dim",
+        "positions": "max_position_embeddings",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the tensors of an architecture are."""
+
+    prefix: str  # of the encoder inside a model with a head
+    layer: str  # path of layer ``{}``, relative to the encoder
+    roles: MappingProxyType[str, str]
+    config: MappingProxyType[str, str]
+    has_token_types: bool = True
+    position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
+    head_layers: int = 1  # dense hidden x hidden layers before the classifier
+    embeddings: tuple[str, ...] = field(default=("word_embeddings", "position_embeddings", "token_type_embeddings"))
+
+    def module(self, layer: int, role: str) -> str:
+        """Return the module path of a role in a layer, relative to the encoder."""
+        return f"{self.layer.format(layer)}.{self.roles[role]}"
+
+
+_BERT = Family("bert", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG)
+_ROBERTA = Family("roberta", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG, position_offset=2)
+FAMILIES = MappingProxyType(
+    {
+        "bert": _BERT,
+        "roberta": _ROBERTA,
+        "xlm-roberta": _ROBERTA,
+        "camembert": _ROBERTA,
+        "electra": Family("electra", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG),
+        "distilbert": Family(
+            "distilbert", "transformer.layer.{}", DISTILBERT_LAYER, DISTILBERT_CONFIG, has_token_types=False,
+            embeddings=("word_embeddings", "position_embeddings"),
+        ),
+    }
+)  # fmt: skip
+
+
+def family_of(model_type: str) -> Family:
+    """Return the family of a configuration's ``model_type``.
+
+    Raises:
+        ValueError: for an architecture that is not known here, with the known ones.
+    """
+    if model_type not in FAMILIES:
+        near = difflib.get_close_matches(model_type, FAMILIES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"teacher: architecture {model_type!r} is not supported, expected one of "
+            f"{', '.join(sorted(FAMILIES))}.{hint} Use a checkpoint of one of these families."
+        )
+    return FAMILIES[model_type]
+
+
+def shape_of(config: dict[str, Any], n_labels: int) -> Shape:
+    """Return the shape in a configuration (the content of ``config.json``).
+
+    ``n_labels`` is 0 for sentence embeddings, whose pooler is not deployed.
+    """
+    family = family_of(config["model_type"])
+    numbers = {name: int(config[key]) for name, key in family.config.items()}
+    narrow = (
+        int(config.get("embedding_size", numbers["hidden"])) if config["model_type"] == "electra" else numbers["hidden"]
+    )
+    return Shape(
+        vocab_size=int(config["vocab_size"]),
+        token_types=int(config.get("type_vocab_size", 2)) if family.has_token_types else 0,
+        embedding_size=narrow if narrow != numbers["hidden"] else None,
+        n_labels=n_labels,
+        head_layers=family.head_layers if n_labels else 0,
+        **numbers,
+    )
+
+
+def config_numbers(config: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    """Return the configuration with the numbers of ``shape``."""
+    family = family_of(config["model_type"])
+    changed = {key: getattr(shape, name) for name, key in family.config.items()}
+    if config["model_type"] == "electra":
+        changed["embedding_size"] = shape.embedding_size or shape.hidden
+    return {**config, **changed, "vocab_size": shape.vocab_size}

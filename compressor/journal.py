@@ -1,0 +1,166 @@
+"""Steps of a run as folders: written whole or not at all, skipped when their inputs have not changed.
+
+A step works in ``steps/NAME.part`` and is renamed to ``steps/NAME`` when it is done; its ``step.json`` holds the
+digest of its inputs, the sha256 and bytes of every file it wrote, seconds and versions. The digest covers the part of
+the recipe the step reads, the files of the steps it reads, and the code. A killed step finds its ``.part`` folder
+again when the digest is still the same. Under ``torchrun`` the first process works and the others wait, unless a step
+says it needs them all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STEP_VERSION = 1
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy", "optimum")
+POLL_SECONDS = 0.2
+
+
+class Journal(NamedTuple):
+    """The steps of one run."""
+
+    steps_dir: Path
+    echo: Callable[[str], None]
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a finished step."""
+        return self.steps_dir / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return ``step.json`` of a finished step."""
+        content: dict[str, Any] = json.loads((self.folder(name) / "step.json").read_text(encoding="utf-8"))
+        return content
+
+    def step(
+        self,
+        name: str,
+        inputs: dict[str, Any],
+        after: tuple[str, ...],
+        work: Callable[[Path], None],
+        on_every_process: bool = False,
+    ) -> Path:
+        """Run ``work(part_dir)`` unless the step is done already with the same inputs; return its folder.
+
+        Args:
+            name: of the step; also its folder.
+            inputs: the part of the recipe it reads, as JSON.
+            after: the steps whose files it reads.
+            work: writes files into the folder it is given, which may hold what a killed run left.
+            on_every_process: ``work`` is called by every process of a distributed run.
+        """
+        digest = self._digest(name, inputs, after)
+        if self._is_done(name, digest):
+            self.echo(f"{name}: done before")
+            return self.folder(name)
+        part = self.steps_dir / f"{name}.part"
+        is_first = is_first_process()
+        if is_first:
+            self._prepare(part, digest)
+        if is_first or on_every_process:
+            self._wait_for(part / "inputs.sha256", digest)
+            started = time.monotonic()
+            work(part)
+            if is_first:
+                self._finish(name, part, digest, time.monotonic() - started)
+        while not self._is_done(name, digest):
+            time.sleep(POLL_SECONDS)
+        return self.folder(name)
+
+    def _digest(self, name: str, inputs: dict[str, Any], after: tuple[str, ...]) -> str:
+        read = {other: self.read(other)["files"] for other in after}
+        content = {"version": STEP_VERSION, "step": name, "inputs": inputs, "after": read, "code": code_digest()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def _is_done(self, name: str, digest: str) -> bool:
+        path = self.folder(name) / "step.json"
+        if not path.is_file():
+            return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["inputs_sha256"] != digest:
+            return False
+        files = content["files"].items()
+        return all(_has_bytes(self.folder(name) / file, details["bytes"]) for file, details in files)
+
+    def _prepare(self, part: Path, digest: str) -> None:
+        marker = part / "inputs.sha256"
+        if part.is_dir() and (not marker.is_file() or marker.read_text(encoding="utf-8") != digest):
+            shutil.rmtree(part)
+        part.mkdir(parents=True, exist_ok=True)
+        write_text(marker, digest)
+
+    def _wait_for(self, marker: Path, digest: str) -> None:
+        while not marker.is_file() or marker.read_text(encoding="utf-8") != digest:
+            time.sleep(POLL_SECONDS)
+
+    def _finish(self, name: str, part: Path, digest: str, seconds: float) -> None:
+        (part / "inputs.sha256").unlink()
+        files = {
+            path.relative_to(part).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in sorted(part.rglob("*"))
+            if path.is_file() and path.name != "step.json"
+        }
+        content = {
+            "version": STEP_VERSION,
+            "inputs_sha256": digest,
+            "files": files,
+            "seconds": round(seconds, 2),
+            "versions": versions(),
+        }
+        write_text(part / "step.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+        part.rename(self.folder(name))
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process that writes, of a distributed run."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write sorted, indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest() -> str:
+    """Return a sha256 of the source of our packages: other code is another input."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for package in ("compressor", "exporters", "vocab", "edge_demo"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide the result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _has_bytes(path: Path, n_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == n_bytes

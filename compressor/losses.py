@@ -1,0 +1,58 @@
+"""Losses as pure functions of tensors: no state, no names of models, means over the batch."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over rows (Hinton et al., 1503.02531).
+
+    Args:
+        student: logits (batch, classes).
+        teacher: logits (batch, classes).
+        temperature: T; the factor T^2 keeps the gradient's size independent of it.
+    """
+    target = F.log_softmax(teacher.float() / temperature, dim=-1)
+    log_probabilities = F.log_softmax(student.float() / temperature, dim=-1)
+    return F.kl_div(log_probabilities, target, reduction="batchmean", log_target=True) * temperature**2
+
+
+def word_means(hidden: Tensor, words: Tensor, n_words: int) -> tuple[Tensor, Tensor]:
+    """Return the mean state of every word and whether the word has any token.
+
+    Args:
+        hidden: states (batch, tokens, width).
+        words: index of the word each token belongs to, negative for none (batch, tokens).
+        n_words: how many words to return.
+
+    Returns:
+        (batch, n_words, width) and (batch, n_words).
+    """
+    membership = F.one_hot(words.clamp(min=-1) + 1, n_words + 1)[..., 1:].to(hidden.dtype)  # (batch, tokens, words)
+    counts = membership.sum(dim=1)  # (batch, words)
+    sums = membership.transpose(1, 2) @ hidden  # (batch, words, width)
+    return sums / counts.clamp(min=1).unsqueeze(-1), counts > 0
+
+
+def normalized_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean squared distance of unit vectors over the positions in ``mask``, times 1 (Pea-KD, PKD).
+
+    Args:
+        student: states (..., width).
+        teacher: states (..., width).
+        mask: which positions count (...).
+    """
+    distance = (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1)
+    weight = mask.to(distance.dtype)
+    return (distance * weight).sum() / weight.sum().clamp(min=1)
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 - cosine, mean over rows (batch, width)."""
+    return (1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+def similarity_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared difference of the two matrices of cosines within the batch: it needs no common width."""
+    ours, theirs = (F.normalize(states.float(), dim=-1) for states in (student, teacher))
+    return (ours @ ours.T - theirs @ theirs.T).square().mean()

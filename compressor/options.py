@@ -1,0 +1,201 @@
+"""The flags of the command line, each defined once: the same name, help and default in every command that has it.
+
+A flag that is left out stays ``None`` and the recipe's own default holds; ``default`` below only says it aloud (a test
+compares the two). ``place`` is where the value goes in the recipe, which is not imported here: ``--help`` stays quick.
+"""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])  # any command body: click passes it keyword arguments
+
+POSITIVE = click.IntRange(min=1)
+NUMBER = {"type": POSITIVE, "metavar": "N"}
+PATH = click.Path(path_type=Path)
+
+
+class Flag(NamedTuple):
+    """One flag: its help, the default as the user reads it, and its place in the recipe ('section.key')."""
+
+    help: str
+    default: str | None = None
+    place: str | None = None
+    settings: dict[str, Any] = {}  # noqa: RUF012 - keyword arguments of click.option, never written to
+
+
+def _switch(*names: str) -> dict[str, Any]:
+    return {"is_flag": True, "names": names}
+
+
+FLAGS: dict[str, Flag] = {
+    "teacher": Flag("Folder or hub id of the fine-tuned model.", None, "teacher.path", {"metavar": "MODEL"}),
+    "model": Flag("Folder or hub id of the model to fine-tune.", None, "teacher.path", {"metavar": "MODEL"}),
+    "revision": Flag("Hub revision: branch, tag or commit.", "the newest", "teacher.revision"),
+    "offline": Flag("Never ask the hub.", "off", "teacher.offline", _switch()),
+    "allow_pickle": Flag("Load .bin checkpoints, which can run code.", "off", "teacher.allow_pickle", _switch()),
+    "trust_remote_code": Flag("Run code that the checkpoint brings.", "off", "teacher.trust_remote_code", _switch()),
+    "max_length": Flag(
+        "Tokens per input.", "from the data", "teacher.max_length", {"type": click.IntRange(min=4), "metavar": "N"}
+    ),
+    "train": Flag("Training rows: .tsv .csv .jsonl .parquet .txt (also .gz) or a hub id.", None, "data.train"),
+    "eval": Flag("Evaluation rows, like --train.", "5 % held out of --train", "data.eval"),
+    "text_column": Flag("Column with the text.", "detected", "data.text_column"),
+    "pair_column": Flag("Column with the second text of a pair.", "detected", "data.pair_column"),
+    "label_column": Flag("Column with the label or score.", "detected", "data.label_column"),
+    "max_rows": Flag("Use only so many training rows, drawn by --seed.", "all", "data.max_rows", NUMBER),
+    "vocab_size": Flag(
+        "Exact number of tokens; 0 keeps the teacher's vocabulary.",
+        "by --max-size",
+        "vocab.size",
+        {"type": click.IntRange(min=0), "metavar": "N"},
+    ),
+    "vocab_kind": Flag(
+        "Algorithm of the vocabulary.",
+        "the teacher's",
+        "vocab.kind",
+        {"type": click.Choice(["wordpiece", "unigram", "bpe"])},
+    ),
+    "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),
+    "hidden": Flag("Width of the student.", "by --max-size", "student.hidden", NUMBER),
+    "heads": Flag("Attention heads of the student.", "by --max-size", "student.heads", NUMBER),
+    "ffn": Flag("Feed-forward units of the student.", "by --max-size", "student.ffn", NUMBER),
+    "quantize": Flag(
+        "Bits of the packaged weights.",
+        "auto",
+        "quantize.scheme",
+        {"type": click.Choice(["auto", "int8", "int4", "none"])},
+    ),
+    "embedding_bits": Flag(
+        "Bits of the embedding tables.",
+        "as --quantize",
+        "quantize.embedding_bits",
+        {"type": click.Choice([4, 8])},
+    ),
+    "block_size": Flag(
+        "Values that share one 4-bit scale.",
+        "32",
+        "quantize.block_size",
+        {"type": click.Choice([16, 32, 64, 128, 256])},
+    ),
+    "max_size": Flag("Bytes of the whole package, e.g. 7MB.", "no limit", "budget.max_size"),
+    "max_latency": Flag("Time from text to answer, e.g. p95=5ms.", "no limit", "budget.max_latency"),
+    "max_drop": Flag(
+        "Points of the metric below the teacher.", "no limit", "budget.max_drop", {"type": float, "metavar": "POINTS"}
+    ),
+    "method": Flag(
+        "Training method, one stage each ('tenmeg methods').", "distill", "stage.method", {"multiple": True}
+    ),
+    "option": Flag(
+        "Option of the method, or METHOD.KEY=VALUE with several methods.",
+        "none",
+        "stage.options",
+        {"multiple": True, "metavar": "KEY=VALUE"},
+    ),
+    "epochs": Flag("Passes over the training rows.", "by the method", "stage.epochs", {"type": float, "metavar": "N"}),
+    "learning_rate": Flag(
+        "Peak learning rate.", "by the method", "stage.learning_rate", {"type": float, "metavar": "RATE"}
+    ),
+    "batch_size": Flag("Rows per step.", "by the number of rows", "stage.batch_size", NUMBER),
+    "seed": Flag("Seed of every random choice.", "0", "seed", {"type": click.IntRange(min=0), "metavar": "N"}),
+    "ep": Flag("Execution provider to measure on.", "cpu", "measure.ep", {"type": click.Choice(["cpu", "cuda"])}),
+    "threads": Flag("Threads of the measured runtime.", "1", "measure.threads", NUMBER),
+    "runs": Flag("Timed answers.", "300", "measure.runs", NUMBER),
+    "baselines": Flag(
+        "Also score TF-IDF and the teacher as ONNX int8.",
+        "baselines",
+        "measure.baselines",
+        {"names": ("--baselines/--no-baselines",), "default": None},
+    ),
+    "output": Flag("Folder to write to.", None, None, {"type": PATH, "metavar": "DIR"}),
+    "overwrite": Flag("Replace what another run left in --output.", "off", None, _switch()),
+    "dry_run": Flag("Print the plan, write the resolved recipe, train nothing.", "off", None, _switch()),
+    "as_json": Flag("One JSON object on stdout, all else on stderr.", "off", None, _switch("--json", "as_json")),
+}
+
+TEACHER = ("revision", "offline", "allow_pickle", "trust_remote_code", "max_length")
+COLUMNS = ("text_column", "pair_column", "label_column")
+SHAPE = ("vocab_size", "vocab_kind", "layers", "hidden", "heads", "ffn")
+BITS = ("quantize", "embedding_bits", "block_size")
+BUDGET = ("max_size", "max_latency", "max_drop")
+OPTIMISATION = ("epochs", "learning_rate", "batch_size", "max_rows", "seed")
+
+
+def flags(*names: str, required: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command the flags ``names``, in this order in its help."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = _option(name, name in required)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str, required: bool) -> Callable[[Command], Command]:
+    flag = FLAGS[name]
+    settings = dict(flag.settings)
+    declared = settings.pop("names", ()) or (f"--{name.replace('_', '-')}",)
+    if name == "as_json":
+        settings["callback"] = _remember_json
+    text = flag.help if flag.default is None or required else f"{flag.help}  [default: {flag.default}]"
+    return click.option(*declared, help=text, show_default=False, required=required, **settings)
+
+
+def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    context.meta["tenmeg.json"] = value  # the error path has no other way to know
+    return value
+
+
+def to_recipe(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe's nested dictionaries from flag values: what was not given is left out.
+
+    >>> to_recipe({"teacher": "t", "train": "f.tsv", "layers": None, "method": ("distill",), "epochs": 2.0})
+    {'teacher': {'path': 't'}, 'data': {'train': 'f.tsv'}, 'stage': [{'method': 'distill', 'epochs': 2.0}]}
+    """
+    recipe: dict[str, Any] = {}
+    stage: dict[str, Any] = {}
+    for name, value in values.items():
+        place = FLAGS[name].place
+        is_off = value is None or (value is False and name != "baselines")
+        if place is None or is_off or name in ("method", "option"):
+            continue
+        section, _, key = place.rpartition(".")
+        target = stage if section == "stage" else recipe.setdefault(section, {}) if section else recipe
+        target[key] = value
+    methods, options = values.get("method") or ("distill",), values.get("option") or ()
+    if stage or options or values.get("method"):
+        recipe["stage"] = [
+            {"method": method, **stage, **_options_of(method, tuple(methods), tuple(options))} for method in methods
+        ]
+    return recipe
+
+
+def _options_of(method: str, methods: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``{"options": {...}}`` of one method from KEY=VALUE and METHOD.KEY=VALUE, or nothing."""
+    found: dict[str, Any] = {}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--option {text}: expected KEY=VALUE, for example --option temperature=2.")
+        owner, dot, rest = key.partition(".")
+        if dot and owner in methods:
+            if owner == method:
+                found[rest] = _value(value)
+        elif len(set(methods)) > 1:
+            raise ValueError(
+                f"--option {text}: several methods are given. Write METHOD.KEY=VALUE, for example {methods[0]}.{text}."
+            )
+        else:
+            found[key] = _value(value)
+    return {"options": found} if found else {}
+
+
+def _value(text: str) -> Any:  # whatever TOML can say: number, boolean, string, list
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,259 @@
+"""From what the user decided to what will be done: every default made explicit, before a minute is spent.
+
+The teacher's files and the data are read, the shape and the bits are chosen (``compressor.shape``), the optimisation
+is filled in, and the bytes of the package and the time of training are predicted. A budget that cannot be met, a
+label that the teacher does not know or a column that is not there stops the run here.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compressor import data, shape, tasks
+from compressor.data import Table
+from compressor.evaluate import targets_of
+from compressor.objective import build_options, check_method
+from compressor.recipe import Recipe, StageSection, StudentSection
+from compressor.tasks import TaskSpec
+from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
+from exporters.budget import Scheme, Shape
+
+LENGTH_ROWS = 2000  # rows that decide the maximum length
+LENGTH_QUANTILE = 0.999
+FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
+MIN_LENGTH = 32
+TARGET_STEPS = 2200
+MANY_ROWS = 20_000
+MAX_EPOCHS = 20.0
+MIN_EPOCHS = 3.0
+TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    resolved: Recipe
+    info: TeacherInfo
+    spec: TaskSpec
+    train: Table
+    evaluation: Table
+    choice: shape.Choice
+    max_length: int
+    n_steps: int
+    seconds: float  # a rough estimate of the training
+
+    @property
+    def shape(self) -> Shape:
+        """The student's shape."""
+        return self.choice.shape
+
+    @property
+    def scheme(self) -> Scheme:
+        """The package's bits."""
+        return self.choice.scheme
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        return {
+            "version": 1,
+            "teacher": {"name": self.info.name, "task": self.info.task, "labels": list(self.info.labels)},
+            "task": {"kind": self.spec.kind, "metric": self.spec.metric, "pair": self.spec.pair},
+            "rows": {"train": len(self.train), "eval": len(self.evaluation)},
+            "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
+            "student": {**self.shape.__dict__, "n_parameters": self.shape.n_parameters},
+            "scheme": self.scheme.name,
+            "max_length": self.max_length,
+            "predicted_bytes": {**self.choice.predicted, "total": self.choice.n_bytes},
+            "reasons": list(self.choice.reasons),
+            "steps": self.n_steps,
+            "seconds_estimate": round(self.seconds),
+            "recipe": self.resolved.model_dump(mode="json"),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the plan for people."""
+        teacher, student = self.info.shape, self.shape
+        budget = self.resolved.budget.max_size
+        is_classes = self.spec.kind == "classification"
+        labels = f", labels {_few(self.info.labels)}" if is_classes else ""
+        parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
+        methods = ", ".join(stage.method for stage in self.resolved.stage)
+        rows = {
+            "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
+            f"{teacher.layers} layers x {teacher.hidden}, {teacher.vocab_size:,} tokens",
+            "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
+            f"at most {self.max_length} tokens",
+            "train": data.describe(self.train),
+            "eval": data.describe(self.evaluation),
+            "student": f"{shape.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
+            "because": "; ".join(self.choice.reasons),
+            "bytes": f"predicted {self.choice.n_bytes:,}{f' of {budget}' if budget else ''}: {parts}",
+            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
+        }
+        return [f"{name:9}{text}" for name, text in rows.items()]
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Return the plan of a recipe.
+
+    Raises:
+        OverBudget: if no student fits the byte budget.
+        ValueError: if recipe, teacher and data do not fit together.
+    """
+    for stage in recipe.stage:
+        check_method(stage.method)
+    info = read_teacher(recipe.teacher)
+    train, evaluation = read_data(recipe, info)
+    spec = tasks.task_spec(
+        info.kind,  # type: ignore[arg-type]
+        info.labels,
+        pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
+        scored=evaluation.labels is not None,
+    )
+    max_length = recipe.teacher.max_length or _max_length(recipe, info, train)
+    family_offset = info.shape.positions - _positions(info)
+    choice = _choose(recipe, info, train, max_length + family_offset)
+    stages = tuple(_fill_stage(stage, recipe, info, choice.shape, len(train)) for stage in recipe.stage)
+    resolved = recipe.model_copy(
+        update={
+            "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
+            "vocab": recipe.vocab.model_copy(
+                update={
+                    "kind": _vocab_kind(recipe, info),
+                    "size": 0 if recipe.vocab.size == 0 else choice.shape.vocab_size,
+                }
+            ),
+            "student": StudentSection(
+                layers=choice.shape.layers, hidden=choice.shape.hidden, heads=choice.shape.heads, ffn=choice.shape.ffn
+            ),
+            "quantize": recipe.quantize.model_copy(
+                update={
+                    "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
+                    "embedding_bits": choice.scheme.embedding_bits,
+                    "block_size": choice.scheme.block_size,
+                }
+            ),
+            "stage": stages,
+        }
+    )
+    n_steps, seconds = _effort(stages, choice.shape, train, max_length)
+    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds)
+
+
+def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
+    """Return training and evaluation rows; labels are checked against the teacher's."""
+    section = recipe.data
+    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
+    offline = recipe.teacher.offline
+    needs_label = info.kind != "embedding"
+    uses_label = any(stage.method == "finetune" or stage.options.get("labels") for stage in recipe.stage)
+    train = data.read_table(
+        section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
+    )
+    if section.max_rows is not None and section.max_rows < len(train):
+        train = data.subset(train, section.max_rows, recipe.seed)
+    if section.eval is None:
+        train, evaluation = data.split_holdout(train, section.holdout, recipe.seed)
+    else:
+        evaluation = data.read_table(
+            section.eval, **columns, split="validation", offline=offline, needs_label=needs_label
+        )
+    if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
+        raise ValueError(
+            f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
+            f"{section.eval} does not. Name the columns with --text-column and --pair-column."
+        )
+    for table in (train, evaluation):
+        labels_of(table, info)
+    if info.kind == "classification" and train.labels is not None:
+        tasks.check_classes(train.labels, train.source)
+    return train, evaluation
+
+
+def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """Return the labels as the loss takes them: ids (int64) or scores (float32); ``None`` without labels."""
+    if table.labels is None or (info.kind == "embedding" and table.pairs is None):
+        return None
+    spec = tasks.task_spec(info.kind, info.labels, pair=table.pairs is not None)  # type: ignore[arg-type]
+    targets = targets_of(table, spec)
+    return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
+
+
+def _positions(info: TeacherInfo) -> int:
+    from compressor.families import family_of
+
+    return info.shape.positions - family_of(info.config["model_type"]).position_offset
+
+
+def _max_length(recipe: Recipe, info: TeacherInfo, train: Table) -> int:
+    """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary."""
+    from compressor.batches import encode_rows
+
+    sample = data.subset(train, min(LENGTH_ROWS, len(train)), recipe.seed)
+    tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
+    longest = np.quantile(encode_rows(tokenizer, sample, info.max_length).lengths, LENGTH_QUANTILE)
+    finer = 1.0 if recipe.vocab.size == 0 else FINER_CUT
+    return int(min(info.max_length, max(MIN_LENGTH, math.ceil(longest * finer / 8) * 8)))
+
+
+def _vocab_kind(recipe: Recipe, info: TeacherInfo) -> str:
+    from vocab.train import kind_of
+
+    return recipe.vocab.kind or kind_of(load_tokenizer(info.folder)._tokenizer.to_str())
+
+
+def _choose(recipe: Recipe, info: TeacherInfo, train: Table, positions: int) -> shape.Choice:
+    from vocab.least import least_size
+
+    budget = recipe.budget.to_budget()
+    kind = _vocab_kind(recipe, info)
+    tokenizer = load_tokenizer(info.folder)._tokenizer
+    least = least_size(tokenizer, kind)  # type: ignore[arg-type]
+    forms = Counter(word for text in [*train.texts, *(train.pairs or [])] for word in text.lower().split())
+    most = least + int(TOKENS_PER_WORD_FORM * len(forms))
+    return shape.choose(
+        info.shape,
+        recipe.student,
+        recipe.quantize,
+        recipe.vocab.size,
+        (least, most),
+        positions,
+        kind,
+        budget.max_bytes,
+        budget.latency.max_ms if budget.latency else None,
+    )
+
+
+def _fill_stage(stage: StageSection, recipe: Recipe, info: TeacherInfo, student: Shape, n_rows: int) -> StageSection:
+    """Fill in the optimisation: about ``TARGET_STEPS`` steps, more carefully where whole layers were copied."""
+    build_options(stage.method, stage.options)
+    batch_size = stage.batch_size or (128 if n_rows >= MANY_ROWS else 32)
+    epochs = stage.epochs or float(np.clip(TARGET_STEPS * batch_size / n_rows, MIN_EPOCHS, MAX_EPOCHS).round(1))
+    is_copied = student.hidden == info.shape.hidden
+    return stage.model_copy(
+        update={
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "learning_rate": stage.learning_rate or (1e-4 if is_copied else 3e-4),
+        }
+    )
+
+
+def _effort(stages: tuple[StageSection, ...], student: Shape, train: Table, max_length: int) -> tuple[int, float]:
+    """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
+    from compressor.forward import measure_flops
+
+    n_words = sum(len(text.split()) + 2 for text in [*train.texts, *(train.pairs or [])])
+    n_tokens = min(1.3 * n_words, float(len(train) * max_length))
+    n_weights = sum(rows * columns for rows, columns in student.matrices)
+    epochs = sum(stage.epochs or 0.0 for stage in stages)
+    n_steps = sum(math.ceil(len(train) / (stage.batch_size or 1) * (stage.epochs or 0.0)) for stage in stages)
+    return n_steps, 6 * n_weights * n_tokens * epochs / (0.5 * measure_flops()) + 0.02 * n_steps
+
+
+def _few(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:4]) + (f", ... ({len(labels)})" if len(labels) > 4 else "")

@@ -1,0 +1,264 @@
+"""The recipe: everything a user decides, as one frozen, validated model that reads and writes TOML.
+
+Keys left out are decided by the run (see ``compressor.plan``); a *resolved* recipe has none left open, and running it
+again makes the same package. Unknown keys are answered with the nearest known one. No torch here: ``tenmeg --help`` and
+``--dry-run`` of a bad recipe must be instant.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from exporters.budget import Budget, parse_latency, parse_size
+
+RECIPE_VERSION: Final = 1
+
+Task = Literal["text-classification", "feature-extraction"]
+VocabKind = Literal["wordpiece", "unigram", "bpe"]
+
+
+class Section(BaseModel):
+    """Base of every table of a recipe: frozen, and strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TeacherSection(Section):
+    """The fine-tuned model to compress."""
+
+    path: str = Field(description="folder or hub id of the teacher")
+    revision: str | None = Field(None, description="hub revision: branch, tag or commit")
+    task: Task | None = Field(None, description="None: inferred from the checkpoint")
+    max_length: Annotated[int, Field(ge=4)] | None = Field(None, description="tokens per input; None: from the data")
+    offline: bool = Field(False, description="never ask the hub")
+    allow_pickle: bool = Field(False, description="load .bin checkpoints, which can run code; off unless asked")
+    trust_remote_code: bool = Field(False, description="run code from the checkpoint; off unless asked")
+
+
+class DataSection(Section):
+    """Training and evaluation rows."""
+
+    train: str = Field(description="file (.tsv .csv .jsonl .parquet .txt, also .gz) or hub id")
+    eval: str | None = Field(None, description="None: rows held out of train by seed")
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="share of train held out")
+    max_rows: Annotated[int, Field(gt=0)] | None = Field(None, description="use only so many training rows, by seed")
+
+
+class VocabSection(Section):
+    """The student's vocabulary."""
+
+    kind: VocabKind | None = Field(None, description="None: the kind of the teacher's tokenizer")
+    size: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="exact number of tokens; 0 keeps the teacher's vocabulary; None: by the byte budget"
+    )
+
+
+class StudentSection(Section):
+    """The student's shape; anything left out is chosen by the byte budget."""
+
+    layers: Annotated[int, Field(gt=0)] | None = None
+    hidden: Annotated[int, Field(gt=0)] | None = None
+    heads: Annotated[int, Field(gt=0)] | None = None
+    ffn: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def heads_divide_hidden(self) -> Self:
+        """Refuse a width that the heads do not divide, with the nearest that works."""
+        if self.hidden and self.heads and self.hidden % self.heads:
+            down, up = (n * self.heads for n in (self.hidden // self.heads, self.hidden // self.heads + 1))
+            fits = max(n for n in range(1, self.heads + 1) if self.hidden % n == 0)
+            hidden = up if self.hidden - down > up - self.hidden or down == 0 else down
+            raise ValueError(
+                f"hidden={self.hidden} is not divisible by heads={self.heads}. Use hidden={hidden} or heads={fits}."
+            )
+        return self
+
+
+class QuantizeSection(Section):
+    """Bits of the packaged model."""
+
+    scheme: Literal["auto", "int8", "int4", "none"] = "auto"
+    embedding_bits: Literal[4, 8] | None = Field(None, description="None: as the scheme")
+    block_size: Literal[16, 32, 64, 128, 256] | None = Field(None, description="values per 4-bit scale")
+
+
+class BudgetSection(Section):
+    """Promises the package must keep."""
+
+    max_size: str | None = Field(None, description="whole package, e.g. 7MB")
+    max_latency: str | None = Field(None, description="text to answer on one thread, e.g. p95=5ms")
+    max_drop: float | None = Field(None, description="points of the metric below the teacher")
+
+    @model_validator(mode="after")
+    def units_are_known(self) -> Self:
+        """Refuse sizes and times without a known unit."""
+        self.to_budget()
+        return self
+
+    def to_budget(self) -> Budget:
+        """Return the budget in bytes and milliseconds."""
+        return Budget(
+            max_bytes=parse_size(self.max_size) if self.max_size else None,
+            latency=parse_latency(self.max_latency) if self.max_latency else None,
+            max_drop=self.max_drop,
+        )
+
+
+class StageSection(Section):
+    """One training stage: a method, its options, and the optimisation common to all methods."""
+
+    method: str
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] | None = None
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own knobs (tenmeg methods NAME)")
+
+
+class MeasureSection(Section):
+    """How the package is timed."""
+
+    ep: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(gt=0)] = 1
+    runs: Annotated[int, Field(gt=0)] = 300
+    baselines: bool = Field(True, description="also score TF-IDF and the teacher as ONNX int8")
+
+
+class Recipe(Section):
+    """All of it. ``Recipe.load(path)``, ``recipe.dumps()``, ``recipe.digest()``."""
+
+    version: Literal[1] = RECIPE_VERSION
+    seed: Annotated[int, Field(ge=0)] = 0
+    teacher: TeacherSection
+    data: DataSection
+    vocab: VocabSection = VocabSection()
+    student: StudentSection = StudentSection()
+    quantize: QuantizeSection = QuantizeSection()
+    budget: BudgetSection = BudgetSection()
+    measure: MeasureSection = MeasureSection()
+    stage: tuple[StageSection, ...] = (StageSection(method="distill"),)
+
+    @model_validator(mode="after")
+    def has_a_stage(self) -> Self:
+        """Refuse an empty list of stages."""
+        if not self.stage:
+            raise ValueError("no [[stage]] given. Add at least one, for example method = 'distill'.")
+        return self
+
+    def dumps(self) -> str:
+        """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def digest(self, *sections: str) -> str:
+        """Return a sha256 of the named sections (all when none is named), independent of key order."""
+        content = self.model_dump(mode="json")
+        if sections:
+            content = {name: content[name] for name in sections}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class FinetuneJob(Section):
+    """What ``tenmeg finetune`` is told: the same tables as a recipe's, with the model to fine-tune as the teacher."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    teacher: TeacherSection
+    data: DataSection
+    stage: tuple[StageSection, ...] = (StageSection(method="finetune"),)
+
+
+Validated = TypeVar("Validated", Recipe, FinetuneJob)
+
+
+def parse(text: str) -> Recipe:
+    """Return the recipe in ``text`` (TOML).
+
+    Raises:
+        ValueError: with one sentence naming the key, what it got and what is expected.
+    """
+    try:
+        return from_dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error
+
+
+def load(path: Path) -> Recipe:
+    """Return the recipe in a TOML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe: {path} does not exist. 'tenmeg compress --dry-run' writes one to start from.")
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+
+
+def from_dict(content: dict[str, Any]) -> Recipe:
+    """Validate nested dictionaries, turning pydantic's list of errors into one sentence each."""
+    return _validate(Recipe, content)
+
+
+def finetune_job(content: dict[str, Any]) -> FinetuneJob:
+    """Validate what ``tenmeg finetune`` was told."""
+    return _validate(FinetuneJob, content)
+
+
+def _validate(kind: type[Validated], content: dict[str, Any]) -> Validated:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(" ".join(_sentence(details) for details in error.errors())) from error
+
+
+def _sentence(details: Any) -> str:  # pydantic's ErrorDetails, a TypedDict it does not export at run time
+    section, key = _where(details["loc"])
+    if details["type"] == "extra_forbidden":
+        known = _known_keys(details["loc"][:-1])
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"recipe: {section}has no key {key!r}.{hint} Known: {', '.join(sorted(known))}."
+    if details["type"] == "missing":
+        return f"recipe: {section}{key} is missing. Add it."
+    if details["type"] == "value_error":
+        return f"recipe: {section}{details['ctx']['error']!s}"
+    got = repr(details["input"])[:80]
+    if details["type"] in ("model_type", "tuple_type"):
+        return (
+            f"recipe: {section.strip() or key} got {got}, expected a table of keys. Write it as [section] or [[stage]]."
+        )
+    return f"recipe: {section}{key} = {got}: {details['msg'].lower()}."
+
+
+def _where(loc: tuple[int | str, ...]) -> tuple[str, str]:
+    names = [str(part) for part in loc if not isinstance(part, int)]
+    if not names:
+        return "", ""
+    brackets = "[[stage]] " if names[0] == "stage" else f"[{names[0]}] "
+    if names[0] in Recipe.model_fields and len(names) == 1 and _is_section(names[0]):
+        return brackets, ""
+    if len(names) == 1:
+        return "", names[0]
+    return brackets, names[-1]
+
+
+def _is_section(name: str) -> bool:
+    annotation = Recipe.model_fields[name].annotation
+    return name == "stage" or (isinstance(annotation, type) and issubclass(annotation, Section))
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    if not loc:
+        return list(Recipe.model_fields)
+    if loc[0] == "stage":
+        return list(StageSection.model_fields)
+    annotation = Recipe.model_fields[str(loc[0])].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, Section)
+    return list(annotation.model_fields)

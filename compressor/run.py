@@ -1,0 +1,241 @@
+"""A run from the teacher to the package: the steps of the design, top to bottom, each skipped when it is done.
+
+check -> teacher -> vocab -> student -> train (one per stage) -> export -> quantize -> verify -> package. Every step
+reads the folders of earlier ones and writes its own (``compressor.journal``); a run that was killed goes on where it
+stopped, and two runs of one recipe make the same package, byte for byte. This module and the command line are the
+only places that join training to exporting. A budget or a parity that is not met still leaves the package, under
+``*.rejected``.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor import training, verification
+from compressor.checks import measured_parts
+from compressor.finetuning import finetune
+from compressor.journal import Journal, code_digest, versions, write_json, write_text
+from compressor.plan import Plan, plan
+from compressor.recipe import Recipe
+from compressor.report import write_report
+from compressor.shape import describe
+from compressor.verification import Sources
+from exporters.budget import Measurement, violations
+from exporters.measure import machine
+from exporters.package import package_bytes, write_archive
+
+__all__ = ["Outcome", "compress", "finetune", "plan"]
+RUN_MARKER = "run.json"
+RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves."""
+
+    package_dir: Path
+    archive_path: Path
+    report_path: Path
+    report: dict[str, Any]
+    violations: list[str]
+
+    def lines(self) -> list[str]:
+        """Return the block that ends a run: what was made, how good it is, what to do next."""
+        report = self.report
+        metric = report["task"]["metric"]
+        ours, theirs = report["metrics"]["package"][metric], report["metrics"]["teacher"][metric]
+        latency = report["latency"]
+        lines = [
+            f"package   {self.package_dir}  {report['size']['total']:,} bytes ({report['student']})",
+            f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
+            f"latency   p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms from text to answer, "
+            f"{latency['threads']} thread",
+        ]
+        for other in report["baselines"]:
+            value = other["metrics"].get(metric)
+            if value is not None:
+                lines.append(f"beside    {other['name']}: {metric} {value:.4f} in {other['bytes']:,} bytes")
+        lines += [f"missed    {sentence}" for sentence in self.violations]
+        text = '"some text"' if not report["task"]["pair"] else '"some text" --pair "another"'
+        lines += [
+            f"report    {self.report_path.with_suffix('.html')}",
+            f"try       python -m edge_demo {self.package_dir} {text}",
+            f"verify    tenmeg verify {self.package_dir} --eval FILE --json",
+        ]
+        return lines
+
+
+def _silent(_line: str) -> None:
+    """Say nothing."""
+
+
+def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = _silent) -> Outcome:
+    """Run the recipe into ``out_dir``; missed budgets are in the outcome, not raised.
+
+    Raises:
+        OverBudget: if no student fits the byte budget; nothing is written.
+        FileExistsError: if ``out_dir`` holds something that is not this run.
+        ValueError: for input that is refused.
+    """
+    check_output(recipe, out_dir, overwrite)
+    planned = plan(recipe)
+    _open_output(recipe, out_dir, overwrite)
+    journal = Journal(out_dir / "steps", echo)
+    for line in planned.lines():
+        echo(line)
+    resolved = planned.resolved
+    write_text(out_dir / "recipe.toml", resolved.dumps())
+    data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
+    teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
+    journal.step(
+        "check", {**teacher_key, **data_key, "recipe": resolved.digest()}, (), lambda part: _check(planned, part)
+    )
+    cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
+    journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part))
+    vocab_key = {**teacher_key, **data_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
+    journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))
+    student_key = {**teacher_key, **data_key, "shape": planned.shape.__dict__, "seed": resolved.seed}
+    journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
+    model_step = _train(planned, journal, {**teacher_key, **data_key})
+    sources = Sources(planned, journal, model_step)
+    journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)
+    bits = {"scheme": planned.scheme.__dict__}
+    journal.step("quantize", bits, ("export",), sources.quantize)
+    checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
+    journal.step("verify", checks, (model_step, "vocab", "teacher", "export", "quantize"), sources.verify)
+    journal.step("package", {"recipe": resolved.digest()}, ("verify", "quantize", "vocab"), sources.package)
+    return _deliver(planned, journal, model_step, out_dir)
+
+
+def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, before anything is read or written.
+
+    Raises:
+        FileExistsError: if the folder is not empty and not a run of the same recipe.
+    """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise FileExistsError(f"--output {out_dir} is a file, expected a folder. Choose another --output.")
+    if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
+        return  # a lone recipe.toml is what --dry-run left
+    marker = out_dir / RUN_MARKER
+    if not marker.is_file():
+        raise FileExistsError(
+            f"--output {out_dir} is not empty and holds no run. Choose another --output, or give --overwrite to "
+            "replace it."
+        )
+    if json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"] != recipe.digest():
+        raise FileExistsError(
+            f"--output {out_dir} holds a run of another recipe. Choose another --output, or give --overwrite to "
+            "replace it."
+        )
+
+
+def _open_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
+    """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
+    marker = out_dir / RUN_MARKER
+    same = marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"] == recipe.digest()
+    if overwrite and not same and out_dir.is_dir():
+        for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
+            path = out_dir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_json(marker, {"version": 1, "recipe_sha256": recipe.digest()})
+
+
+def _check(planned: Plan, part: Path) -> None:
+    write_json(
+        part / "plan.json", {key: value for key, value in planned.as_dict().items() if key != "seconds_estimate"}
+    )
+
+
+def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
+    """Run the training stages one after the other and return the name of the last."""
+    before = "student"
+    for number, stage in enumerate(planned.resolved.stage, start=1):
+        name = f"train-{number}-{stage.method}"
+        inputs = {**data_key, "stage": stage.model_dump(), "seed": planned.resolved.seed}
+
+        def work(part: Path, number: int = number, before: str = before) -> None:
+            training.run_stage(planned, journal, before, number, part)
+
+        journal.step(name, inputs, (before, "vocab", "teacher"), work, on_every_process=True)
+        before = name
+    return before
+
+
+def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) -> Outcome:
+    """Copy the package out of its step, hold it to the budget, and write the report."""
+    checked = json.loads((journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+    n_bytes = package_bytes(journal.folder("package") / "package")
+    measured = Measurement(n_bytes, checked["latency"], checked["drop"])
+    missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
+    names = ("package", "package.rejected")
+    wanted, unwanted = names if not missed else names[::-1]
+    for name in (unwanted, wanted):
+        shutil.rmtree(out_dir / name, ignore_errors=True)
+        (out_dir / f"{name}.zip").unlink(missing_ok=True)
+    unfinished = out_dir / f".{wanted}.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(journal.folder("package") / "package", unfinished)
+    unfinished.rename(out_dir / wanted)
+    write_archive(out_dir / wanted, out_dir / f"{wanted}.zip")
+    report = _report(planned, journal, model_step, checked, n_bytes, missed, out_dir / wanted)
+    write_report(report, out_dir)
+    return Outcome(out_dir / wanted, out_dir / f"{wanted}.zip", out_dir / "report.json", report, missed)
+
+
+def _report(
+    planned: Plan,
+    journal: Journal,
+    model_step: str,
+    checked: dict[str, Any],
+    n_bytes: int,
+    missed: list[str],
+    package_dir: Path,
+) -> dict[str, Any]:
+    limits = {name.removeprefix("max_"): str(value) for name, value in planned.resolved.budget.model_dump().items() if value is not None}
+    steps = [path.name for path in sorted(journal.steps_dir.iterdir()) if (path / "step.json").is_file()]
+    records = {name: journal.read(name) for name in steps}
+    stages = [name for name in steps if name.startswith("train-")]
+    return {
+        "version": 1,
+        "status": "ok" if not missed else "not met",
+        "student": describe(planned.shape, planned.scheme),
+        "recipe": planned.resolved.model_dump(mode="json"),
+        "task": verification.task_block(planned),
+        "metrics": checked["metrics"],
+        "baselines": checked["baselines"],
+        "budget": {
+            "limits": limits,
+            "measured": {"size": n_bytes, "drop": checked["drop"], "latency": checked["latency"]["p95"]},
+            "violations": missed,
+        },
+        "size": {
+            "predicted": planned.choice.predicted,
+            "measured": measured_parts(package_dir),
+            "total": n_bytes,
+        },
+        "quantization": checked["quantization"],
+        "parity": checked["parity"],
+        "latency": checked["latency"],
+        "memory": checked["memory"],
+        "vocabulary": json.loads((journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
+        "training": [training.stage_log(journal, name, records[name]["seconds"]) for name in stages],
+        "hashes": {
+            "model": records[model_step]["files"]["model/model.safetensors"]["sha256"],
+            "teacher": planned.info.hashes.get("model.safetensors", ""),
+            "data_train": planned.train.sha256,
+            "data_eval": planned.evaluation.sha256,
+            "recipe": planned.resolved.digest(),
+            "code": code_digest(),
+        },
+        "versions": versions(),
+        "machine": machine(),
+        "seconds": {name: records[name]["seconds"] for name in steps},
+    }

@@ -1,0 +1,229 @@
+"""The student's shape and bits for a byte budget, when the user does not give them: a rule that documents itself.
+
+Every shape of a grid (layers, width, FFN, vocabulary, bits) whose predicted package fits the budget is given an
+*expected loss* in points, and the smallest loss wins; ties go to fewer bytes:
+
+    12.0 * (1 - hidden / teacher hidden)      a narrower stream loses most: nothing can be copied as it is any more
+  +  6.0 * (1 - layers / teacher layers)
+  +  3.0 * (1 - ffn / teacher ffn)
+  +  0.6 * log2(teacher vocabulary / free vocabulary)     tokens beyond the characters that must stay readable
+  +  0.2 for 4-bit weights, 0.1 for 4-bit embeddings
+
+The weights are rough: they were read off a few runs on training rows held out, and they only order the shapes. So, at
+the teacher's width, 4-bit weights usually win over fewer 8-bit ones. They also cost time: with a latency budget the
+shapes whose estimated time is over it are left out. ``reasons`` says all this about the chosen one. No torch here.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from compressor.recipe import QuantizeSection, StudentSection
+from exporters.budget import OverBudget, Scheme, Shape
+from exporters.predict import predict_bytes
+
+VOCABULARY_SIZES = (
+    30000,
+    24000,
+    20000,
+    16000,
+    12000,
+    10000,
+    8000,
+    7000,
+    6000,
+    5000,
+    4500,
+    4000,
+    3500,
+    3000,
+    2500,
+    2000,
+    1500,
+    1000,
+)
+FFN_SHARES = (1.0, 11 / 12, 5 / 6, 3 / 4, 2 / 3, 7 / 12, 1 / 2, 5 / 12, 1 / 3, 1 / 4, 1 / 6)
+MARGIN = 0.995  # the prediction may be off by half a percent
+DEFAULT_MAX_BYTES = 10_000_000
+# Microseconds per million multiplications on one thread: rough, for ordering shapes under a latency budget.
+US_PER_MEGA_MULTIPLICATION = {8: 4.0, 4: 8.0, None: 12.0}
+TYPICAL_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A shape, its bits, and what is expected of them."""
+
+    shape: Shape
+    scheme: Scheme
+    predicted: dict[str, int]
+    expected_loss: float
+    reasons: tuple[str, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Predicted bytes of the whole package."""
+        return sum(self.predicted.values())
+
+
+def choose(
+    teacher: Shape,
+    student: StudentSection,
+    quantize: QuantizeSection,
+    vocab_size: int | None,
+    vocab_range: tuple[int, int],
+    positions: int,
+    kind: str,
+    max_bytes: int | None,
+    max_ms: float | None,
+) -> Choice:
+    """Return the best shape that fits.
+
+    Args:
+        teacher: its shape.
+        student: what the user fixed of the student's.
+        quantize: what the user fixed of the bits.
+        vocab_size: what the user fixed of the vocabulary; 0 keeps the teacher's.
+        vocab_range: smallest size that keeps every character readable, largest that the corpus can fill.
+        positions: rows of the position table.
+        kind: of the tokenizer, for its bytes.
+        max_bytes: budget of the whole package.
+        max_ms: latency budget, for ``TYPICAL_TOKENS`` tokens on one thread.
+
+    Raises:
+        OverBudget: when not even the smallest shape fits.
+    """
+    limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if _is_open(student, quantize, vocab_size) else 1.0)
+    least = vocab_range[0] if vocab_size is None else 0
+    candidates = list(_candidates(teacher, student, quantize, vocab_size, vocab_range, positions))
+    if not candidates:
+        raise ValueError(
+            f"student: heads={student.heads} and hidden={student.hidden} leave no shape to choose. Give --hidden and "
+            "--heads so that heads divides hidden."
+        )
+    # The first that fits has the smallest loss; ties go to fewer parameters.
+    candidates.sort(key=lambda found: (round(expected_loss(teacher, *found, least), 9), found[0].n_parameters))
+    for shape, scheme in candidates:
+        if max_ms is not None and estimate_ms(shape, scheme) > max_ms:
+            continue
+        predicted = predict_bytes(shape, scheme, kind=kind)
+        if sum(predicted.values()) <= limit:
+            choice = Choice(shape, scheme, predicted, expected_loss(teacher, shape, scheme, least), ())
+            return replace(choice, reasons=tuple(_reasons(teacher, choice, max_bytes)))
+    smallest = min(
+        (Choice(shape, scheme, predict_bytes(shape, scheme, kind=kind), 0.0, ()) for shape, scheme in candidates),
+        key=lambda choice: choice.n_bytes,
+    )
+    if smallest.n_bytes > limit:
+        raise OverBudget([_does_not_fit(smallest, max_bytes or DEFAULT_MAX_BYTES)])
+    raise OverBudget([f"latency: no shape is expected to answer within {max_ms:g} ms (--max-latency): raise it"])
+
+
+def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, least_vocabulary: int = 0) -> float:
+    """Return the expected loss in points: the formula of the module docstring."""
+    free_vocabulary = max(shape.vocab_size - least_vocabulary, 0) + 200
+    return (
+        12.0 * (1 - shape.hidden / teacher.hidden)
+        + 6.0 * (1 - shape.layers / teacher.layers)
+        + 3.0 * (1 - shape.ffn / teacher.ffn)
+        + 0.6 * max(0.0, math.log2(teacher.vocab_size / free_vocabulary))
+        + (0.2 if scheme.weight_bits == 4 else 0.0)
+        + (0.1 if scheme.embedding_bits == 4 else 0.0)
+    )
+
+
+def estimate_ms(shape: Shape, scheme: Scheme) -> float:
+    """Return a rough time for ``TYPICAL_TOKENS`` tokens on one thread; the package is measured in any case."""
+    multiplications = sum(rows * columns for rows, columns in shape.matrices) * TYPICAL_TOKENS
+    return multiplications / 1e6 * US_PER_MEGA_MULTIPLICATION[scheme.weight_bits] / 1e3
+
+
+def _is_open(student: StudentSection, quantize: QuantizeSection, vocab_size: int | None) -> bool:
+    given = (student.layers, student.hidden, student.ffn, vocab_size)
+    return any(value is None for value in given) or quantize.scheme == "auto"
+
+
+def _candidates(
+    teacher: Shape,
+    student: StudentSection,
+    quantize: QuantizeSection,
+    vocab_size: int | None,
+    vocab_range: tuple[int, int],
+    positions: int,
+) -> Iterator[tuple[Shape, Scheme]]:
+    head_size = teacher.hidden // teacher.heads
+    widths = [student.hidden] if student.hidden else [head_size * n for n in range(1, teacher.heads + 1)]
+    depths = [student.layers] if student.layers else list(range(1, teacher.layers + 1))
+    ffns = (
+        [student.ffn]
+        if student.ffn
+        else sorted({max(32, round(teacher.ffn * share / 32) * 32) for share in FFN_SHARES})
+    )
+    for width, depth, ffn, vocabulary, scheme in itertools.product(
+        widths, depths, ffns, _vocabularies(teacher, vocab_size, vocab_range), list(_schemes(quantize))
+    ):
+        heads = student.heads or _heads(width, head_size)
+        if width % heads:
+            continue
+        narrow = teacher.embedding_size
+        yield replace(
+            teacher, vocab_size=vocabulary, hidden=width, layers=depth, heads=heads, ffn=ffn, positions=positions,
+            embedding_size=narrow if narrow != width else None,
+        ), scheme  # fmt: skip
+
+
+def _heads(width: int, head_size: int) -> int:
+    """Keep the teacher's head size where it divides the width, otherwise the nearest number of heads that does."""
+    wanted = max(1, round(width / head_size))
+    return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: (abs(n - wanted), n))
+
+
+def _vocabularies(teacher: Shape, vocab_size: int | None, vocab_range: tuple[int, int]) -> list[int]:
+    if vocab_size is not None:
+        return [vocab_size or teacher.vocab_size]
+    least, most = vocab_range
+    sizes = [size for size in VOCABULARY_SIZES if least <= size <= most and size < teacher.vocab_size]
+    return sizes or [min(max(least, 200), max(most, least))]
+
+
+def _schemes(quantize: QuantizeSection) -> Iterator[Scheme]:
+    if quantize.scheme == "none":
+        yield Scheme(None, None)
+        return
+    bits = {"auto": (8, 4), "int8": (8,), "int4": (4,)}[quantize.scheme]
+    for weight_bits in bits:
+        tables = (quantize.embedding_bits,) if quantize.embedding_bits else (weight_bits, 8)
+        for embedding_bits in dict.fromkeys(tables):
+            for block_size in (quantize.block_size,) if quantize.block_size else (32,):
+                yield Scheme(weight_bits, embedding_bits, block_size)  # type: ignore[arg-type]
+
+
+def _does_not_fit(smallest: Choice, max_bytes: int) -> str:
+    return (
+        f"size: the smallest student that this recipe allows is predicted at {smallest.n_bytes:,} bytes "
+        f"({describe(smallest.shape, smallest.scheme)}), allowed {max_bytes:,} (--max-size): "
+        f"{smallest.n_bytes - max_bytes:,} too many"
+    )
+
+
+def describe(shape: Shape, scheme: Scheme) -> str:
+    """Return ``6 layers x 384, 12 heads, FFN 1536, 6,000 tokens, int4``."""
+    return (
+        f"{shape.layers} layers x {shape.hidden}, {shape.heads} heads, FFN {shape.ffn}, {shape.vocab_size:,} tokens, "
+        f"{scheme.name}"
+    )
+
+
+def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None) -> Iterator[str]:
+    shape = choice.shape
+    budget = f"{max_bytes:,}" if max_bytes else f"{DEFAULT_MAX_BYTES:,} (the default)"
+    yield f"smallest expected loss ({choice.expected_loss:.1f} points) among the shapes predicted within {budget} bytes"
+    if shape.hidden == teacher.hidden and shape.layers == teacher.layers and shape.ffn == teacher.ffn:
+        yield "at the teacher's own shape every layer is copied as it is; only the embeddings are new"
+    elif shape.hidden == teacher.hidden:
+        yield "at the teacher's own width the residual stream is kept whole; layers and FFN units by importance"
+    else:
+        yield "narrower than the teacher: coordinates, heads and FFN units are kept by importance"
+    if choice.scheme.weight_bits == 4:
+        yield "4-bit weights buy more width than 8-bit ones at the same bytes, and cost time; --quantize int8 is faster"

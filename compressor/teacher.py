@@ -1,0 +1,234 @@
+"""The teacher: what its files say, its frozen model, and its outputs cached on disk.
+
+:func:`read_teacher` looks at the files only (no torch): task, labels, maximum length, pooling, shape.
+:func:`load_model` loads weights from safetensors; pickled checkpoints and code from the checkpoint are refused unless
+the user allows them. :func:`cache_outputs` runs every training row through the teacher once and keeps what the losses
+need in ``.npy`` shards that are read by memory map; a shard that is there is not computed again.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.families import family_of, shape_of
+from compressor.recipe import TeacherSection
+from exporters.budget import Shape
+from exporters.pooling import Pooling, read_pooling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_Normalize/*"]
+UNLIMITED_LENGTH = 100_000  # tokenizers write 1e30 when they know no limit
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """What a teacher's files say."""
+
+    folder: Path
+    name: str  # as the user wrote it, without the folder's parents
+    revision: str | None
+    config: dict[str, Any]
+    task: str
+    kind: str  # classification, regression or embedding
+    labels: tuple[str, ...]
+    pooling: Pooling | None
+    max_length: int  # the longest input it can take, in its own tokens
+    shape: Shape
+    hashes: dict[str, str]  # sha256 of the files that decide its behaviour
+
+
+def read_teacher(section: TeacherSection) -> TeacherInfo:
+    """Return what the checkpoint's files say.
+
+    Raises:
+        FileNotFoundError: if there is neither such a folder nor such a hub id.
+        ValueError: if the checkpoint is of a kind that is refused.
+    """
+    folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
+    config = _read_config(folder)
+    _check_weights(folder, section.allow_pickle)
+    if "auto_map" in config and not section.trust_remote_code:
+        raise ValueError(
+            f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
+            "you trust it, or use a checkpoint of a standard architecture."
+        )
+    family = family_of(str(config.get("model_type")))
+    pooling = read_pooling(folder)
+    task = section.task or infer_task(config, pooling)
+    labels = () if task == "feature-extraction" else _labels(config)
+    kind = "embedding" if task == "feature-extraction" else "regression" if len(labels) == 1 else "classification"
+    if task == "feature-extraction" and pooling is None:
+        pooling = Pooling("mean", normalize=True)
+        logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
+    shape = shape_of(config, n_labels=len(labels))
+    return TeacherInfo(
+        folder=folder,
+        name=Path(section.path).name if Path(section.path).is_dir() else section.path,
+        revision=section.revision,
+        config=config,
+        task=task,
+        kind=kind,
+        labels=labels,
+        pooling=pooling if task == "feature-extraction" else None,
+        max_length=_max_length(folder, shape.positions - family.position_offset),
+        shape=shape,
+        hashes=hash_files(folder),
+    )
+
+
+def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bool = False) -> Path:
+    """Return the folder of a checkpoint, downloading a hub id first."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"teacher: {path} is a file, expected a model folder or a hub id. Give the folder it is in.")
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise FileNotFoundError(f"teacher: folder {path} does not exist. Check --teacher.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = HUB_FILES + (["*.bin"] if allow_pickle else [])
+    try:
+        return Path(snapshot_download(path, revision=revision, local_files_only=offline, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        how = "is not in the local cache (--offline)" if offline else "could not be fetched from the hub"
+        raise FileNotFoundError(
+            f"teacher: {path} is no folder here and {how} ({type(error).__name__}). Check the name and the network, or "
+            "give a folder."
+        ) from error
+
+
+def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
+    """Return the Hugging Face task of a checkpoint, from its architecture, as optimum's TasksManager maps it."""
+    if pooling is not None:
+        return "feature-extraction"
+    names = config.get("architectures") or []
+    if not names:
+        raise ValueError(
+            "teacher: config.json names no architecture. Give --task, or add 'architectures' to config.json."
+        )
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    model_class = getattr(transformers, names[0], None)
+    if model_class is None:
+        raise ValueError(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
+    task = str(TasksManager.infer_task_from_model(model_class))
+    if task not in ("text-classification", "feature-extraction"):
+        raise ValueError(
+            f"teacher: {names[0]} is made for {task}, expected text-classification or feature-extraction. "
+            "Fine-tune it first with 'tenmeg finetune', or give --task feature-extraction."
+        )
+    return task
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Return the checkpoint's fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"teacher: the tokenizer in {folder} cannot be read ({str(error).splitlines()[0]}). Add its tokenizer.json."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ValueError(f"teacher: {folder} has no fast tokenizer. Add a tokenizer.json to it.")
+    return tokenizer
+
+
+def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
+    """Return the frozen model in float32, in evaluation mode."""
+    from optimum.exporters.tasks import TasksManager
+
+    auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
+    extra = {"add_pooling_layer": False} if info.task == "feature-extraction" and _has_pooler(info) else {}
+    try:
+        model = auto_class.from_pretrained(
+            info.folder,
+            dtype="float32",
+            attn_implementation="sdpa",
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=trust_remote_code,
+            **extra,
+        )
+    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"teacher: the weights in {info.folder} cannot be read ({first}). The file is damaged or not a checkpoint "
+            f"of {info.config['model_type']}; download it again."
+        ) from error
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of the configuration, tokenizer and weight files."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        is_wanted = path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin")
+        if path.is_file() and is_wanted and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _has_pooler(info: TeacherInfo) -> bool:
+    return info.config["model_type"] in ("bert", "roberta", "xlm-roberta", "camembert")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"teacher: {path} is not JSON ({error}). Download the checkpoint again.") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ValueError(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+    return config
+
+
+def _check_weights(folder: Path, allow_pickle: bool) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
+    if pickles and not allow_pickle:
+        raise ValueError(
+            f"teacher: {folder} holds only {pickles[0]}, a pickle that can run code when it is loaded. Save it as "
+            "safetensors (save_pretrained does), or give --allow-pickle if you trust it."
+        )
+    if not pickles:
+        raise FileNotFoundError(f"teacher: {folder} has no model.safetensors. Give a folder saved by save_pretrained.")
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+    if config.get("problem_type") == "multi_label_classification":
+        raise ValueError(
+            "teacher: problem_type is multi_label_classification, expected one label per row or a score. "
+            "Several labels per row are not supported."
+        )
+    names = config.get("id2label")
+    if not names:
+        return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _max_length(folder: Path, n_positions: int) -> int:
+    """Return the smallest of what the positions, the tokenizer and sentence-transformers' own limit allow."""
+    limits = [n_positions]
+    for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
+        path = folder / name
+        if path.is_file():
+            value = json.loads(path.read_text(encoding="utf-8")).get(key)
+            if isinstance(value, int | float) and 0 < value < UNLIMITED_LENGTH:
+                limits.append(int(value))
+    return min(limits)

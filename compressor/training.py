@@ -1,0 +1,212 @@
+"""The steps of a run that make the student: teacher, vocab, student, and one per training stage.
+
+Each takes the plan and the folder it may write into (see ``compressor.journal``); none knows how a model is exported.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from compressor import data
+from compressor.batches import Collator, encode_rows
+from compressor.cache import fill_cache, open_cache, spread_layers
+from compressor.data import Table
+from compressor.evaluate import evaluate
+from compressor.forward import device, predictor, takes_segments, teacher_outputs
+from compressor.importance import SAMPLE_ROWS
+from compressor.journal import Journal, is_first_process, write_json
+from compressor.objective import Context, build_options, load_method
+from compressor.plan import Plan, labels_of
+from compressor.progress import bar
+from compressor.student import build_student, save_student
+from compressor.teacher import TeacherInfo, load_model, load_tokenizer
+from compressor.train import Optimisation, n_steps, train_stage
+from vocab import mapping
+from vocab.save import save_tokenizer
+from vocab.statistics import statistics
+from vocab.train import train_vocabulary
+
+MONITOR_ROWS = 2000  # rows scored after every epoch, for the curve in the report; nothing is chosen by them
+
+
+def cached_layers(planned: Plan) -> list[int]:
+    """Return the teacher's hidden states that the stages ask for; empty when none does."""
+    wanted = 0
+    for stage in planned.resolved.stage:
+        options = build_options(stage.method, stage.options)
+        if getattr(options, "hidden", 0.0) > 0:
+            wanted = max(wanted, getattr(options, "layers", 0))
+    return list(spread_layers(planned.info.shape.layers, wanted)) if wanted else []
+
+
+def training_rows(planned: Plan) -> Table:
+    """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
+    table = planned.train
+    if planned.spec.kind != "embedding" or table.pairs is None:
+        return table
+    texts = list(dict.fromkeys([*table.texts, *table.pairs]))
+    return Table(texts=texts, pairs=None, labels=None, columns=table.columns, sha256=table.sha256, source=table.source)
+
+
+def load_teacher(planned: Plan) -> "tuple[Any, Tokenizer]":
+    """Return the frozen model and its tokenizer."""
+    section = planned.resolved.teacher
+    model = load_model(planned.info, section.allow_pickle, section.trust_remote_code)
+    return model, load_tokenizer(planned.info.folder)._tokenizer
+
+
+def run_teacher(planned: Plan, part: Path) -> None:
+    """Score the teacher on the evaluation rows and cache its outputs on the training rows."""
+    model, tokenizer = load_teacher(planned)
+    info = planned.info
+    predict = predictor(model, tokenizer, info.max_length, info.pooling)
+    reference = evaluate(predict, planned.evaluation, planned.spec) if planned.evaluation.labels is not None else None
+    outputs = reference.outputs if reference else evaluate_outputs(predict, planned.evaluation)
+    scores = reference.metrics if reference else {planned.spec.metric: 1.0}
+    np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
+    write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
+    if not any(load_method(stage.method).objective_class.needs_teacher for stage in planned.resolved.stage):
+        return
+    rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
+    layers = tuple(cached_layers(planned))
+    model.to(device())
+    with bar("teacher", len(rows.lengths), "rows") as advance:
+        fill_cache(
+            part / "cache",
+            len(rows.lengths),
+            layers,
+            lambda wanted: teacher_outputs(model, info, rows, layers, wanted),
+            advance,
+        )
+
+
+def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
+    """Return the outputs on rows without labels, both texts of a pair one after the other."""
+    return np.asarray(predict(table.texts + (table.pairs or []), None))
+
+
+def run_vocab(planned: Plan, part: Path) -> None:
+    """Train the student's vocabulary (or keep the teacher's), map it, and say how it cuts."""
+    recipe, info = planned.resolved, planned.info
+    teacher = load_tokenizer(info.folder)._tokenizer
+    texts = [*planned.train.texts, *(planned.train.pairs or [])]
+    config = json.loads((info.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    if recipe.vocab.size == 0:
+        student = Tokenizer.from_str(teacher.to_str())
+    else:
+        assert recipe.vocab.size is not None and recipe.vocab.kind is not None
+        student = train_vocabulary(texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed)
+        mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
+    (part / "tokenizer").mkdir(exist_ok=True)
+    save_tokenizer(student, part / "tokenizer", config, planned.max_length)
+    write_json(part / "statistics.json", statistics(student, teacher, planned.evaluation.texts))
+
+
+def student_tokenizer(journal: Journal) -> Tokenizer:
+    """Return the student's tokenizer."""
+    return Tokenizer.from_file(str(journal.folder("vocab") / "tokenizer" / "tokenizer.json"))
+
+
+def run_student(planned: Plan, journal: Journal, part: Path) -> None:
+    """Build the initial student out of the teacher."""
+    model, tokenizer = load_teacher(planned)
+    sample = data.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
+    rows = encode_rows(tokenizer, sample, planned.info.max_length)
+    map_path = journal.folder("vocab") / "map.npz"
+    vocab_map = mapping.load(map_path) if map_path.is_file() else None
+    student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, planned.resolved.seed)
+    pad_id = student_tokenizer(journal).token_to_id(_pad_token(planned.info))
+    student.config.pad_token_id = pad_id if pad_id is not None else 0
+    folder = part / "model"
+    save_student(student, origin, planned.info, folder, planned.max_length)
+    copy_tokenizer(journal, folder)
+
+
+def copy_tokenizer(journal: Journal, folder: Path) -> None:
+    """Put the tokenizer beside the weights, so that the folder opens by itself."""
+    for path in (journal.folder("vocab") / "tokenizer").iterdir():
+        shutil.copyfile(path, folder / path.name)
+
+
+def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: Path) -> None:
+    """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
+    stage = planned.resolved.stage[number - 1]
+    info = planned.info
+    student = load_student(planned, journal.folder(before) / "model")
+    table = training_rows(planned)
+    tokenizer = student_tokenizer(journal)
+    rows = encode_rows(tokenizer, table, planned.max_length)
+    method = load_method(stage.method)
+    layers = tuple(cached_layers(planned))
+    cache = open_cache(journal.folder("teacher") / "cache", layers) if method.objective_class.needs_teacher else None
+    context = Context(student, planned.spec, info.pooling, info.shape.hidden, layers, info.shape.layers)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(planned.resolved.seed + number)
+        objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
+    labels = labels_of(table, info) if table.labels is not None else None
+    collate = Collator(rows, student.config.pad_token_id, takes_segments(info.config["model_type"]), labels, cache)
+    assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
+    optimisation = Optimisation(
+        stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, planned.resolved.seed
+    )
+    with bar(stage.method, n_steps(len(table), optimisation), "steps") as advance:
+        done = 0
+
+        def progress(step: int, _total: int) -> None:
+            nonlocal done
+            advance(step - done)
+            done = step
+
+        monitor = _monitor(planned, journal, tokenizer)
+        train_stage(objective, rows, collate, optimisation, part / "work", monitor, progress)
+    if not is_first_process():
+        return
+    (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
+    save_student(student.cpu(), None, info, part / "model", planned.max_length)
+    copy_tokenizer(journal, part / "model")
+    shutil.rmtree(part / "work")
+
+
+def load_student(planned: Plan, folder: Path) -> Any:
+    """Return the student in ``folder`` in float32."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    if planned.info.task == "feature-extraction":
+        narrow = {"add_pooling_layer": False} if planned.info.config["model_type"] != "distilbert" else {}
+        narrow = {} if planned.info.config["model_type"] == "electra" else narrow
+        return AutoModel.from_pretrained(folder, dtype=torch.float32, **narrow)
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+
+
+def _monitor(planned: Plan, journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
+    table = data.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
+    is_whole = len(table) == len(planned.evaluation)
+    reference = np.load(journal.folder("teacher") / "eval_outputs.npy") if is_whole else None
+    if reference is None and planned.spec.metric not in ("accuracy", "spearman"):
+        table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
+
+    def score(objective: nn.Module) -> dict[str, float]:
+        predict = predictor(objective.student, tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
+        metrics = evaluate(predict, table, planned.spec, reference).metrics
+        return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
+
+    return score
+
+
+def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:
+    """Return a stage's log for the report."""
+    path = journal.folder(name) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    _, number, method = name.split("-", 2)
+    return {"stage": int(number), "method": method, "log": [json.loads(line) for line in lines], "seconds": seconds}
+
+
+def _pad_token(info: TeacherInfo) -> str:
+    return str(load_tokenizer(info.folder).pad_token)

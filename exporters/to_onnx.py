@@ -1,0 +1,253 @@
+"""Export a saved Hugging Face encoder to one ONNX file with the whole task inside.
+
+``text-classification`` gives ``logits`` and ``probabilities`` (regression: ``logits`` alone); ``feature-extraction``
+gives ``last_hidden_state`` and ``sentence_embedding``, pooled and normalised as the checkpoint's own files ask. Batch
+and sequence are dynamic, operators are standard (opset 20), labels and limits are in the model's metadata, and no
+path, stack trace or time is: one folder always gives the same bytes.
+
+It refuses other architectures than BERT, RoBERTa, XLM-R, DistilBERT and ELECTRA, pooling it does not know, a
+``max_length`` beyond the position table, and pickled weights unless they are allowed.
+"""
+
+import contextlib
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+import torch
+from optimum.exporters.tasks import TasksManager
+from torch import Tensor, nn
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+from exporters.pooling import MODES, Pooling
+
+logger = logging.getLogger(__name__)
+
+OPSET = 20  # the first with Gelu; later ones add nothing an encoder needs
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
+POSITION_OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions are counted from pad_token_id + 1
+TASKS = ("text-classification", "feature-extraction")
+
+
+class ExportResult(NamedTuple):
+    """What was written."""
+
+    path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    n_nodes: int
+    n_bytes: int
+
+
+class _Classifier(nn.Module):
+    """Logits and, unless it is a regression, their softmax."""
+
+    def __init__(self, model: nn.Module, n_labels: int) -> None:
+        super().__init__()
+        self.model = model
+        self.is_regression = n_labels == 1
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        logits = _call(self.model, input_ids, attention_mask, token_type_ids).logits  # (batch, labels)
+        return (logits,) if self.is_regression else (logits, torch.softmax(logits, dim=-1))
+
+
+class _Embedder(nn.Module):
+    """Token vectors and the pooled sentence vector."""
+
+    def __init__(self, model: nn.Module, pooling: Pooling) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        hidden = _call(self.model, input_ids, attention_mask, token_type_ids)[0]  # (batch, tokens, hidden)
+        pooled = pool(hidden, attention_mask, self.pooling.mode)  # (batch, hidden)
+        return hidden, nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
+    """Return one vector per text, ``(batch, hidden)``, from token vectors ``(batch, tokens, hidden)``."""
+    weight = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, tokens, 1)
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "max":
+        return (hidden + (weight - 1) * 1e9).amax(dim=1)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
+
+
+# Any: the models' output classes share no base that declares .logits
+def _call(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Any:
+    # The mask as the attention adds it. Built here because the models' own code builds it from ranges and index
+    # arithmetic, which is 20 nodes more in the graph.
+    visible = attention_mask[:, None, None, :].to(torch.float32)  # (batch, 1, 1, tokens)
+    mask = (1.0 - visible) * torch.finfo(torch.float32).min
+    types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+    return model(input_ids=input_ids, attention_mask=mask, **types)
+
+
+def export_model(
+    model_dir: Path,
+    out_path: Path,
+    task: str,
+    max_length: int,
+    pooling: Pooling | None = None,
+    *,
+    allow_pickle: bool = False,
+) -> ExportResult:
+    """Write the model in ``model_dir`` to ``out_path`` as ONNX.
+
+    Raises:
+        FileNotFoundError: if the folder has no config.json or no weights.
+        ValueError: if the task, the architecture, the pooling or the length cannot be exported.
+    """
+    config = _checked_config(model_dir, task, max_length, pooling)
+    model = _load(model_dir, task, allow_pickle)
+    n_labels = int(config.num_labels) if task == "text-classification" else 0
+    names = ["input_ids", "attention_mask"]
+    accepts = inspect.signature(model.forward).parameters
+    if getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" in accepts:
+        names.append("token_type_ids")
+    wrapper: nn.Module
+    if task == "feature-extraction":
+        assert pooling is not None
+        wrapper, outputs = _Embedder(model, pooling), ["last_hidden_state", "sentence_embedding"]
+    else:
+        wrapper, outputs = _Classifier(model, n_labels), ["logits", "probabilities"][: 1 if n_labels == 1 else 2]
+    # .eval() on the wrapper: the exporter restores the wrapper's mode afterwards, and a fresh one is in train mode
+    graph = _to_graph(wrapper.eval(), names, outputs, max_length)
+    _shorten_tensor_names(graph, str(getattr(model, "base_model_prefix", "")))
+    facts = {"task": task, "max_length": str(max_length)}
+    if task == "text-classification":
+        facts["labels"] = json.dumps([config.id2label[index] for index in range(n_labels)], ensure_ascii=False)
+    elif pooling is not None:
+        facts |= {"pooling": pooling.mode, "normalize": str(pooling.normalize).lower()}
+    _strip(graph)
+    onnx.helper.set_model_props(graph, facts)
+    onnx.checker.check_model(graph)
+    temporary = out_path.with_name(out_path.name + ".tmp")
+    temporary.write_bytes(graph.SerializeToString(deterministic=True))
+    temporary.replace(out_path)
+    return ExportResult(out_path, tuple(names), tuple(outputs), len(graph.graph.node), out_path.stat().st_size)
+
+
+# config: PretrainedConfig's attributes depend on the architecture, so its type says nothing here
+def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Pooling | None) -> Any:
+    if not (model_dir / "config.json").is_file():
+        raise FileNotFoundError(f"export: {model_dir} has no config.json. Give a folder saved by save_pretrained.")
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
+    if task not in TASKS:
+        raise ValueError(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(f"export: architecture {config.model_type!r} is not known. Use one of {', '.join(MODEL_TYPES)}.")
+    if task == "feature-extraction" and (pooling is None or pooling.mode not in MODES):
+        mode = pooling.mode if pooling else None
+        raise ValueError(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
+    positions = int(config.max_position_embeddings)
+    if config.model_type in POSITION_OFFSET_TYPES:
+        positions -= int(config.pad_token_id) + 1
+    if not 1 < max_length <= positions:
+        raise ValueError(
+            f"export: max_length {max_length} is outside 2..{positions}, the positions of {model_dir}. "
+            f"Use --max-length {positions} or less."
+        )
+    return config
+
+
+def _load(model_dir: Path, task: str, allow_pickle: bool) -> nn.Module:
+    model_class = TasksManager.get_model_class_for_task(task, framework="pt")
+    if not allow_pickle and not list(model_dir.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"export: {model_dir} has no model.safetensors. Save the model with safe_serialization=True, "
+            "or allow pickled weights if you trust their author."
+        )
+    with _quiet():
+        model: nn.Module = model_class.from_pretrained(
+            model_dir,
+            attn_implementation="eager",  # one MatMul, Add, Softmax, MatMul: what runtimes have fast kernels for
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=None if allow_pickle else True,
+        )
+    if task == "feature-extraction" and hasattr(model, "pooler"):
+        model.pooler = None  # a sentence vector comes from the token vectors; the pooler would be dead weight
+    return model.eval()
+
+
+def _to_graph(wrapper: nn.Module, names: list[str], outputs: list[str], max_length: int) -> onnx.ModelProto:
+    # a batch of two: an example of size one would be taken for a constant
+    length = min(8, max_length)
+    example = {name: torch.ones((2, length), dtype=torch.int64) for name in names}
+    if "token_type_ids" in example:
+        example["token_type_ids"].zero_()
+    batch, tokens = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("sequence", min=1, max=max_length)
+    with _quiet():
+        program = torch.onnx.export(
+            wrapper,
+            (),
+            kwargs=example,
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes={name: {0: batch, 1: tokens} for name in names},
+            verbose=False,
+        )
+    assert program is not None
+    graph: onnx.ModelProto = program.model_proto
+    return graph
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter writes about its own machine: stack traces with paths, in every node and value."""
+    graph = model.graph
+    model.ClearField("doc_string")  # setting it to "" would still cost two bytes
+    graph.ClearField("doc_string")
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, *model.functions):
+        part.ClearField("doc_string")
+        del part.metadata_props[:]
+
+
+def _shorten_tensor_names(model: onnx.ModelProto, base_prefix: str) -> None:
+    """Name tensors as the checkpoint does, less what all of them have in common: names cost bytes, twice each."""
+    short: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        name = tensor.name
+        for prefix in ("model.", f"{base_prefix}.", "encoder.", "transformer."):
+            name = name.removeprefix(prefix)
+        short[tensor.name] = tensor.name if name in short.values() else name
+        tensor.name = short[tensor.name]
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = short.get(name, name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence notes that a user can do nothing about (absent torchvision, deprecated internals, a loading bar)."""
+    onnx_logger = logging.getLogger("torch.onnx")
+    level, had_bar = onnx_logger.level, transformers_logging.is_progress_bar_enabled()
+    onnx_logger.setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        onnx_logger.setLevel(level)
+        if had_bar:
+            transformers_logging.enable_progress_bar()
