@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from vocab_teachers import CORPUS, KINDS, teacher
+from vocab_teachers import CORPUS, KINDS, SIZE, student, teacher
 
 from vocab.mapping import VocabMap, apply, load, map_vocabulary, save
 from vocab.train import train_vocabulary
 
 NAMES = ("bert", "roberta", "xlmr")
 CASES = [*(("bert", kind) for kind in KINDS), ("roberta", "bpe"), ("roberta", "unigram"), ("xlmr", "unigram")]
-SIZE = 650
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +21,8 @@ def maps() -> dict[tuple[str, str], tuple[Tokenizer, Tokenizer, VocabMap]]:
     made = {}
     for name, kind in CASES:
         mine = teacher(name)
-        student = train_vocabulary(CORPUS, SIZE, kind, mine)
-        made[name, kind] = (student, mine, map_vocabulary(student, mine))
+        ours = student(name, kind)
+        made[name, kind] = (ours, mine, map_vocabulary(ours, mine))
     return made
 
 

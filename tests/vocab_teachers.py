@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from vocab.surfaces import Kind
+from vocab.train import train_vocabulary
+
 LINES = [
     "the film is a wonderful story about people who can't quite leave the city , and it moves .",
     "a dull , tedious and lifeless thriller ; its plot turns out to be 2 hours of nothing !",
@@ -48,6 +51,7 @@ FORMED = [before + stem + end for before in ("", "un", "re", "over") for stem in
 CORPUS = [f"{line} {other}" for line in LINES for other in LINES[:6]]
 CORPUS += [" ".join(FORMED[first :: 1 + first % 7][:40]) for first in range(200)]
 KINDS = ("wordpiece", "unigram", "bpe")
+SIZE = 650
 
 WORDS = [
     *(
@@ -162,6 +166,12 @@ def teacher(name: str) -> Tokenizer:
     """Return a fresh copy of a teacher by name, so that no test changes another's."""
     made = {"bert": bert, "bert-cased": lambda: bert(is_lower=False), "roberta": roberta, "xlmr": xlmr}[name]()
     return Tokenizer.from_str(made.to_str())
+
+
+@cache
+def student(name: str, kind: Kind) -> Tokenizer:
+    """Return the student of ``SIZE`` tokens that a teacher gets; do not change it."""
+    return train_vocabulary(CORPUS, SIZE, kind, teacher(name))
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:
