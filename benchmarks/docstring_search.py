@@ -1,5 +1,4 @@
-"""The main job on a fresh machine: a 7 MB sentence encoder out of all-MiniLM-L6-v2, and a search over docstrings with
-it.
+"""The main job on a fresh machine: a 7 MB sentence encoder out of all-MiniLM-L6-v2, and a search with it.
 
 The teacher comes with a Python package, the text is what ``benchmarks.docstrings`` finds. After the ordinary
 ``compress`` the package answers a known-item search over held-out docstrings (query: the first sentence, document:

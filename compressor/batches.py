@@ -20,6 +20,7 @@ from compressor.data import Table
 from vocab.align import align_batch
 
 CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
+CUT_CHARACTERS = 100  # characters that a token has at most, generously
 MEGA_BATCH = 32  # batches whose rows are sorted by length together
 
 
@@ -38,7 +39,11 @@ class EncodedRows(NamedTuple):
 
 
 def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedRows:
-    """Encode texts (and pairs), truncated to ``max_length`` tokens, longest part first."""
+    """Encode texts (and pairs), truncated to ``max_length`` tokens, longest part first.
+
+    Long pairs are cut by characters first, far behind where the tokens end: truncating two texts of 50 kB takes
+    ``tokenizers`` seconds and gigabytes.
+    """
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
@@ -46,6 +51,8 @@ def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedR
     for start in range(0, len(table.texts), CHUNK):
         texts = table.texts[start : start + CHUNK]
         pairs = table.pairs[start : start + CHUNK] if table.pairs else None
+        if pairs:
+            texts, pairs = ([text[: CUT_CHARACTERS * max_length] for text in side] for side in (texts, pairs))
         encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
         for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):
             ids.append(np.asarray(encoding.ids, dtype=np.int32))

@@ -1,5 +1,6 @@
 """The command ``tenmeg``: every body is parse, import, one call, echo; nothing heavy is imported before it runs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ def main() -> None:
     tenmeg compress --teacher MODEL --train rows.tsv --max-size 7MB --output out
     python -m edge_demo out/package "some text"
     """
+    # Read by OpenMP when torch is imported: threads that wait by spinning make everybody slow on a machine in use.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @main.command()

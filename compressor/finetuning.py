@@ -20,7 +20,7 @@ from compressor.evaluate import evaluate, targets_of
 from compressor.forward import predictor, takes_segments
 from compressor.journal import Journal, is_first_process, sha256_file, write_json
 from compressor.objective import Context, build_options, load_method
-from compressor.progress import bar
+from compressor.progress import bar, quiet_libraries
 from compressor.recipe import FinetuneJob, StageSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
@@ -52,6 +52,7 @@ def finetune(
     """
     if out_dir.exists() and not overwrite and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise FileExistsError(f"--output {out_dir} exists already. Choose another --output, or give --overwrite.")
+    quiet_libraries()
     prepared = prepare(job)
     echo(f"model    {prepared.info.name}, {prepared.info.shape.n_parameters / 1e6:.1f} M parameters")
     echo(f"train    {data.describe(prepared.train)}")

@@ -25,10 +25,12 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
-TARGET_STEPS = 2200
-MANY_ROWS = 20_000
-MAX_EPOCHS = 20.0
-MIN_EPOCHS = 3.0
+# Training by default: about so many tokens in all, in steps of about so many. On two cores that is a quarter of an hour
+# for a student of 10 M weights; more epochs help, and are the user's to give.
+TARGET_TOKENS = 2_400_000
+STEP_TOKENS = 1600
+BATCH_SIZES = (16, 32, 64, 128)
+MIN_EPOCHS, MAX_EPOCHS = 2.0, 15.0
 TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
 
 
@@ -117,7 +119,7 @@ def plan(recipe: Recipe) -> Plan:
     max_length = recipe.teacher.max_length or _max_length(recipe, info, train)
     family_offset = info.shape.positions - _positions(info)
     choice = _choose(recipe, info, train, max_length + family_offset)
-    stages = tuple(_fill_stage(stage, recipe, info, choice.shape, len(train)) for stage in recipe.stage)
+    stages = tuple(_fill_stage(stage, info, choice.shape, train, max_length) for stage in recipe.stage)
     resolved = recipe.model_copy(
         update={
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
@@ -228,11 +230,13 @@ def _choose(recipe: Recipe, info: TeacherInfo, train: Table, positions: int) -> 
     )
 
 
-def _fill_stage(stage: StageSection, recipe: Recipe, info: TeacherInfo, student: Shape, n_rows: int) -> StageSection:
-    """Fill in the optimisation: about ``TARGET_STEPS`` steps, more carefully where whole layers were copied."""
+def _fill_stage(stage: StageSection, info: TeacherInfo, student: Shape, train: Table, max_length: int) -> StageSection:
+    """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
     build_options(stage.method, stage.options)
-    batch_size = stage.batch_size or (128 if n_rows >= MANY_ROWS else 32)
-    epochs = stage.epochs or float(np.clip(TARGET_STEPS * batch_size / n_rows, MIN_EPOCHS, MAX_EPOCHS).round(1))
+    n_tokens = _n_tokens(train, max_length)
+    wanted = STEP_TOKENS * len(train) / n_tokens
+    batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
+    epochs = stage.epochs or round(float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS)), 1)
     is_copied = student.hidden == info.shape.hidden
     return stage.model_copy(
         update={
@@ -243,12 +247,17 @@ def _fill_stage(stage: StageSection, recipe: Recipe, info: TeacherInfo, student:
     )
 
 
+def _n_tokens(train: Table, max_length: int) -> float:
+    """Return about how many of the student's tokens one epoch has."""
+    n_words = sum(len(text.split()) + 1 for text in [*train.texts, *(train.pairs or [])]) + len(train)
+    return min(1.3 * n_words, float(len(train) * max_length))
+
+
 def _effort(stages: tuple[StageSection, ...], student: Shape, train: Table, max_length: int) -> tuple[int, float]:
     """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
     from compressor.forward import measure_flops
 
-    n_words = sum(len(text.split()) + 2 for text in [*train.texts, *(train.pairs or [])])
-    n_tokens = min(1.3 * n_words, float(len(train) * max_length))
+    n_tokens = _n_tokens(train, max_length)
     n_weights = sum(rows * columns for rows, columns in student.matrices)
     epochs = sum(stage.epochs or 0.0 for stage in stages)
     n_steps = sum(math.ceil(len(train) / (stage.batch_size or 1) * (stage.epochs or 0.0)) for stage in stages)

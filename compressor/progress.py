@@ -9,6 +9,14 @@ from tqdm import tqdm
 QUIET_SECONDS = 30.0  # between lines when stderr is a file
 
 
+def quiet_libraries() -> None:
+    """Turn off the bars that transformers shows while it reads and writes weights: ours say what matters."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 @contextmanager
 def bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that is told how many more are done."""

@@ -19,6 +19,7 @@ from compressor.checks import measured_parts
 from compressor.finetuning import finetune
 from compressor.journal import Journal, code_digest, versions, write_json, write_text
 from compressor.plan import Plan, plan
+from compressor.progress import quiet_libraries
 from compressor.recipe import Recipe
 from compressor.report import write_report
 from compressor.shape import describe
@@ -81,6 +82,7 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
         ValueError: for input that is refused.
     """
     check_output(recipe, out_dir, overwrite)
+    quiet_libraries()
     planned = plan(recipe)
     _open_output(recipe, out_dir, overwrite)
     journal = Journal(out_dir / "steps", echo)

@@ -3,13 +3,13 @@
 Every shape of a grid (layers, width, FFN, vocabulary, bits) whose predicted package fits the budget is given an
 *expected loss* in points, and the smallest loss wins; ties go to fewer bytes:
 
-    12.0 * (1 - hidden / teacher hidden)      a narrower stream loses most: nothing can be copied as it is any more
-  +  6.0 * (1 - layers / teacher layers)
-  +  3.0 * (1 - ffn / teacher ffn)
-  +  0.6 * log2(teacher vocabulary / free vocabulary)     tokens beyond the characters that must stay readable
-  +  0.2 for 4-bit weights, 0.1 for 4-bit embeddings
+      7.0 * log2(teacher hidden / hidden)      a narrower stream loses most: nothing can be copied as it is any more
+    + 4.0 * log2(teacher layers / layers)
+    + 2.0 * log2(teacher ffn / ffn)
+    + 0.6 * log2(teacher vocabulary / free vocabulary)     tokens beyond the characters that must stay readable
+    + 0.2 for 4-bit weights, 0.1 for 4-bit embeddings
 
-The weights are rough: they were read off a few runs on training rows held out, and they only order the shapes. So, at
+The points per halving are rough, a rule of thumb from a few runs, and they only order the shapes. So, at
 the teacher's width, 4-bit weights usually win over fewer 8-bit ones. They also cost time: with a latency budget the
 shapes whose estimated time is over it are left out. ``reasons`` says all this about the chosen one. No torch here.
 """
@@ -124,9 +124,9 @@ def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, least_vocabulary
     """Return the expected loss in points: the formula of the module docstring."""
     free_vocabulary = max(shape.vocab_size - least_vocabulary, 0) + 200
     return (
-        12.0 * (1 - shape.hidden / teacher.hidden)
-        + 6.0 * (1 - shape.layers / teacher.layers)
-        + 3.0 * (1 - shape.ffn / teacher.ffn)
+        7.0 * math.log2(teacher.hidden / shape.hidden)
+        + 4.0 * math.log2(teacher.layers / shape.layers)
+        + 2.0 * math.log2(teacher.ffn / shape.ffn)
         + 0.6 * max(0.0, math.log2(teacher.vocab_size / free_vocabulary))
         + (0.2 if scheme.weight_bits == 4 else 0.0)
         + (0.1 if scheme.embedding_bits == 4 else 0.0)

@@ -33,6 +33,7 @@ class Options:
     hidden: float = 1.0
     embedding: float = 1.0
     similarity: float = 10.0
+    dropout: float = 0.0  # while training; the cached targets are those of a teacher without it
     layers: int = 2  # how many of the teacher's layers are cached and compared, evenly spaced, the last among them
 
 
@@ -44,6 +45,9 @@ class Objective(nn.Module):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
         self.student = context.student
+        for module in self.student.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = options.dropout
         self.kind = context.spec.kind
         self.pooling = context.pooling
         self.options = options

@@ -1,0 +1,125 @@
+"""Predicted against measured bytes of whole packages, for ten shapes: ``python -m benchmarks.predicted_bytes``.
+
+Each shape gets random weights (bytes do not depend on them) and a vocabulary trained on docstrings, and goes through
+export, clean-up, quantisation and packaging as every package does. Prints a table and writes
+``docs/results/predicted_bytes.json``. Needs the extras train, cpu and demo; takes about two minutes.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from benchmarks.docstring_search import teacher_folder
+from benchmarks.docstrings import docstrings, sentences_of
+from exporters.budget import Scheme, Shape
+from exporters.package import PackageInfo, make_cases, package_bytes, write_package
+from exporters.pooling import Pooling
+from exporters.predict import predict_bytes
+from vocab.save import save_tokenizer
+from vocab.train import train_vocabulary
+
+RESULTS = Path("docs/results/predicted_bytes.json")
+TEXTS = ("a short one", "Return the number of rows.", "the file does not exist", "what a lovely film", "no")
+CLASSES = {"n_labels": 2, "head_layers": 1}
+CASES: tuple[tuple[Shape, Scheme], ...] = (
+    (Shape(2000, 64, 2, 2, 256, 64, **CLASSES), Scheme(8, 8)),
+    (Shape(4000, 128, 2, 2, 512, 64, **CLASSES), Scheme(4, 4)),
+    (Shape(4000, 128, 4, 2, 512, 128), Scheme(8, 8)),
+    (Shape(3000, 312, 4, 12, 1248, 128, **CLASSES), Scheme(8, 8)),
+    (Shape(8000, 256, 4, 4, 1024, 128, **CLASSES), Scheme(8, 4)),
+    (Shape(6000, 384, 4, 12, 1536, 64), Scheme(8, 8)),
+    (Shape(8000, 384, 6, 12, 1536, 128, n_labels=20, head_layers=1), Scheme(4, 8)),
+    (Shape(6000, 384, 6, 12, 1536, 128), Scheme(4, 4, 64)),
+    (Shape(12000, 320, 5, 5, 1280, 128, **CLASSES), Scheme(4, 4, 16)),
+    (Shape(4000, 128, 3, 4, 512, 64, **CLASSES), Scheme(None, None)),
+)
+
+
+def main() -> None:
+    """Build the packages, print the table and write it."""
+    teacher_dir = teacher_folder()
+    teacher = Tokenizer.from_file(str(teacher_dir / "tokenizer.json"))
+    texts = [sentence for docstring in docstrings() for sentence in sentences_of(docstring)]
+    rows = []
+    print(f"{'shape':44}{'scheme':>10}{'predicted':>12}{'measured':>12}{'error %':>9}")
+    for shape, scheme in CASES:
+        with tempfile.TemporaryDirectory() as name:
+            tokenizer = train_vocabulary(texts, shape.vocab_size, "wordpiece", teacher)
+            package = build(Path(name), shape, scheme, tokenizer)
+            predicted = sum(predict_bytes(shape, scheme).values())
+            measured = package_bytes(package)
+        error = 100 * (predicted - measured) / measured
+        label = f"{shape.layers} x {shape.hidden}, FFN {shape.ffn}, {shape.vocab_size:,} tokens, {shape.n_labels} labels"
+        rows.append({"shape": label, "scheme": scheme.name, "block_size": scheme.block_size, "predicted": predicted})
+        rows[-1] |= {"measured": measured, "error_percent": round(error, 3)}
+        print(f"{label:44}{scheme.name:>10}{predicted:12,}{measured:12,}{error:9.2f}")
+    worst = max(abs(float(row["error_percent"])) for row in rows)
+    print(f"largest error: {worst:.2f} %")
+    content = {"command": "python -m benchmarks.predicted_bytes", "rows": rows, "largest_error_percent": worst}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer) -> Path:
+    """Write a package of a BERT with random weights and return its folder."""
+    from exporters.optimize import optimize
+    from exporters.quantize import quantize
+    from exporters.to_onnx import export_model
+
+    save_tokenizer(tokenizer, folder / "tokenizer", {}, shape.positions)
+    model_dir, model_path = folder / "model", folder / "model.onnx"
+    config = save_random_bert(model_dir, shape)
+    task = "text-classification" if shape.n_labels else "feature-extraction"
+    pooling = None if shape.n_labels else Pooling("mean", normalize=True)
+    result = export_model(model_dir, model_path, task, shape.positions, pooling)
+    optimize(model_path, model_path)
+    counts = quantize(model_path, model_path, scheme)
+    info = PackageInfo(
+        kind="classification" if shape.n_labels else "embedding",
+        max_length=shape.positions,
+        inputs=result.inputs,
+        output="probabilities" if shape.n_labels else "sentence_embedding",
+        labels=tuple(config["id2label"].values()) if shape.n_labels else (),
+        pooling=pooling._asdict() if pooling else None,
+        scheme={"name": scheme.name, **counts._asdict()},
+        versions={"tenmeg": "0.1.0", "onnxruntime": "1.31.1", "torch": "2.13.0", "transformers": "5.23.0"},
+        recipe_sha256="0" * 64,
+        teacher={"name": "teacher", "revision": None, "sha256": {"model.safetensors": "0" * 64, "config.json": "0" * 64}},
+        quality={"metric": "accuracy", "value": 0.9, "teacher": 0.91, "rows": 872, "data_sha256": "0" * 64},
+    )
+    cases = make_cases(model_path, folder / "tokenizer", info, list(TEXTS))
+    card = (folder / "model" / "config.json").read_text(encoding="utf-8")
+    shutil.rmtree(model_dir)
+    return write_package(model_path, folder / "tokenizer", config, info, cases, card, folder / "package")
+
+
+def save_random_bert(model_dir: Path, shape: Shape) -> dict[str, Any]:
+    """Save a BERT of this shape and return its configuration (``Any``: whatever Hugging Face keeps there)."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.ffn,
+        max_position_embeddings=shape.positions,
+        id2label={index: f"label {index}" for index in range(max(1, shape.n_labels))},
+    )
+    model = BertForSequenceClassification(config) if shape.n_labels else BertModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh biases are all zero, and would be stored once
+            parameter.normal_(std=0.05)
+    model.save_pretrained(model_dir)
+    content: dict[str, Any] = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return content
+
+
+if __name__ == "__main__":
+    main()
