@@ -3,9 +3,9 @@
     python -m benchmarks.compress_table --data DIR --sst2-teacher MODEL --work DIR
 
 ``DIR`` holds SST-2, MRPC and STS-B as GLUE publishes them (SST-2/train.tsv, SST-2/dev.tsv and so on). Teachers of the
-pair task and of the regression are fine-tuned here, by ``tenmeg finetune``, from the all-MiniLM-L6-v2 of the extra ``demo``,
-which is also the teacher of the embedding row. All settings are the defaults; every score is on the published dev set,
-on which nothing was chosen; one seed. A job that is done is not done again. Writes docs/results/compress.json.
+pair task and of the regression are fine-tuned here, by ``tenmeg finetune``, from the all-MiniLM-L6-v2 of the extra
+``demo``, which is also the teacher of the embedding row. All settings are the defaults; every score is on the published
+dev set, on which nothing was chosen; one seed. A job that is done is not done again. Writes docs/results/compress.json.
 """
 
 import os

@@ -5,18 +5,66 @@ are built from word lists, so that they can be as many as a run should take long
 """
 
 import random
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 LABELS = ("negative", "positive")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = {
-    "opening": "the|this|its|every|a rather long|that old|such a|their second".split("|"),
-    "thing": "film|movie|story|plot|cast|camera|music|ending|dialogue|director|script|thriller|comedy|scene".split("|"),
-    "link": "is|was|feels|turns out|remains|seems truly|never stops being".split("|"),
-    "good": "wonderful|delightful|moving|clever|charming|brilliant|touching|funny|honest|gripping|warm".split("|"),
-    "bad": "dull|tedious|clumsy|awful|boring|shallow|lifeless|bland|messy|pointless|grating".split("|"),
-    "closing": "| from start to finish|, as so often| and I said so|!| in spite of the 1990s look| for once".split("|"),
+    "opening": ["the", "this", "its", "every", "a rather long", "that old", "such a", "their second"],
+    "thing": [
+        "film",
+        "movie",
+        "story",
+        "plot",
+        "cast",
+        "camera",
+        "music",
+        "ending",
+        "dialogue",
+        "director",
+        "script",
+        "thriller",
+        "comedy",
+        "scene",
+    ],
+    "link": ["is", "was", "feels", "turns out", "remains", "seems truly", "never stops being"],
+    "good": [
+        "wonderful",
+        "delightful",
+        "moving",
+        "clever",
+        "charming",
+        "brilliant",
+        "touching",
+        "funny",
+        "honest",
+        "gripping",
+        "warm",
+    ],
+    "bad": [
+        "dull",
+        "tedious",
+        "clumsy",
+        "awful",
+        "boring",
+        "shallow",
+        "lifeless",
+        "bland",
+        "messy",
+        "pointless",
+        "grating",
+    ],
+    "closing": [
+        "",
+        " from start to finish",
+        ", as so often",
+        " and I said so",
+        "!",
+        " in spite of the 1990s look",
+        " for once",
+    ],
 }
 
 
@@ -85,18 +133,20 @@ def make_teacher(folder: Path) -> None:
 
 
 def _tokenizer() -> Any:  # a transformers.PreTrainedTokenizerFast, not imported before it is needed
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a token of text
+    # Not trained: the trainer of tokenizers breaks ties by chance.
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    words = sorted({word for text, _ in make_rows(1000, seed=0) for word in re.findall("[a-z0-9]{2,}", text)})
+    pieces = sorted({f"##{word[place:]}" for word in words for place in (1, 2, 3) if len(word) > place + 1})
+    continuing = [f"##{character}" for character in characters if character.isalnum()]
+    tokens = [*SPECIAL, *characters, *continuing, *words, *pieces]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=400, special_tokens=list(SPECIAL), show_progress=False,
-        initial_alphabet=[chr(code) for code in range(33, 127)],
-    )  # fmt: skip
-    tokenizer.train_from_iterator((text for text, _ in make_rows(300, seed=0)), trainer)
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends

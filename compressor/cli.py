@@ -52,7 +52,7 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
     if dry_run:
         from compressor.steps import save_plan
 
-        planned, path = save_plan(recipe, output)
+        planned, path = save_plan(recipe, output, overwrite)
         result(
             {**planned.as_dict(), "recipe_path": str(path)},
             [*planned.lines(), f"next: tenmeg run {path} --output {output}"],

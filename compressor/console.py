@@ -18,6 +18,11 @@ import click
 
 SCHEMA_VERSION = 1
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
+FREE_SPACE = "Free some space and run the same command again: finished steps are kept."
+OUT_OF_SPACE = (
+    "No space left on device", "os error 28", "os error 27", " requested and ", "PytorchStreamWriter failed writing",
+    "unexpected pos",
+)  # fmt: skip
 
 # Which extra brings a package that the base does not have.
 EXTRA_OF = {
@@ -49,7 +54,7 @@ class Command(click.Command):
         except Exception as error:  # the one place where an error becomes a sentence
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of a pipe went away: click ends quietly
-            sentences, code = explain(error)
+            sentences, code = explain(error, ctx.params.get("output"))
             _fail(ctx, sentences, code)
 
 
@@ -84,8 +89,8 @@ def stop_if(violations: list[str]) -> None:
         click.get_current_context().exit(NOT_MET)
 
 
-def explain(error: Exception) -> tuple[list[str], int]:
-    """Return the sentences that a person needs to go on, and the exit code."""
+def explain(error: Exception, output: Path | None = None) -> tuple[list[str], int]:
+    """Return the sentences that a person needs to go on, and the exit code; ``output`` is what was written to."""
     broken = getattr(error, "violations", None)
     if type(error).__name__ in ("OverBudget", "ParityLost"):  # by name: importing parity would cost numpy
         return list(broken or [str(error)]), NOT_MET
@@ -93,6 +98,9 @@ def explain(error: Exception) -> tuple[list[str], int]:
         package = str(error.name).partition(".")[0]
         extra = EXTRA_OF[package]
         return [f"this needs the package {package!r}, not installed here. Run: pip install 'tenmeg[{extra}]'"], FAILED
+    if _is_disk_full(error):
+        where = f"--output {output}" if output else getattr(error, "filename", None) or "a file could not be written"
+        return [f"{where}: {os.strerror(errno.ENOSPC).lower()}. {FREE_SPACE}"], FAILED
     if isinstance(error, OSError) and error.errno is not None:
         return [_of_the_system(error)], FAILED
     if isinstance(error, OSError):
@@ -104,12 +112,22 @@ def explain(error: Exception) -> tuple[list[str], int]:
     return [f"{type(error).__name__}: {_one_line(error)[:300]} {_log(error)}"], FAILED
 
 
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Say whether a write failed for want of space: numpy, safetensors, torch and protobuf say it in their own ways."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):
+            return True
+        if any(word in str(error) for word in OUT_OF_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
     hints = {
-        errno.ENOSPC: "Free some space and run the same command again: finished steps are kept.",
-        errno.EDQUOT: "Free some space and run the same command again: finished steps are kept.",
+        errno.EDQUOT: FREE_SPACE,
         errno.EACCES: "Check its permissions or choose another --output.",
         errno.EPERM: "Check its permissions or choose another --output.",
         errno.EROFS: "Choose another --output.",

@@ -221,7 +221,9 @@ def _labels(
     for index in kept:
         cell, place = cells[index], f"{source}, {rows.unit} {rows.places[index]}"
         if index in missing[:1]:
-            raise ValueError(f"{place}: the label is missing (column {choice.label!r}). Fill it or remove the row.")
+            is_nan = str(cell).strip().lower() == "nan"
+            what = f"the label is {str(cell).strip()!r}" if is_nan else "the label is missing"
+            raise ValueError(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
         if not isinstance(cell, str | int | float):
             raise _wrong_kind(place, choice.label, cell, "one label")
         labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())

@@ -114,6 +114,13 @@ def shape_of(config: dict[str, Any], n_labels: int) -> Shape:
     ``n_labels`` is 0 for sentence embeddings, whose pooler is not deployed.
     """
     family = family_of(config["model_type"])
+    for key in (*family.config.values(), "vocab_size"):
+        if not isinstance(config.get(key), int) or config[key] <= 0:
+            got = repr(config[key])[:40] if key in config else "nothing"
+            raise ValueError(
+                f"teacher: config.json says {got} for {key}, expected a whole number above 0. Download the checkpoint "
+                "again."
+            )
     numbers = {name: int(config[key]) for name, key in family.config.items()}
     narrow = (
         int(config.get("embedding_size", numbers["hidden"])) if config["model_type"] == "electra" else numbers["hidden"]

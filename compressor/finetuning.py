@@ -1,8 +1,8 @@
 """Make a teacher: a pretrained encoder fine-tuned on labelled rows, saved as an ordinary Hugging Face folder.
 
-Same data, same trainer and same resume as a student's stages, with the method ``finetune``. The labels are the data's own,
-in sorted order; numbers with fractions make it a regression. A sentence encoder may be the start: its pooling is dropped
-and a fresh head is put on.
+Same data, same trainer and same resume as a student's stages, with the method ``finetune``. The labels are the data's
+own, in sorted order; numbers with fractions make it a regression. A sentence encoder may be the start: its pooling is
+dropped and a fresh head is put on.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from compressor.progress import bar, quiet_libraries
 from compressor.recipe import FinetuneJob, StageSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
-from compressor.train import Optimisation, n_steps, train_stage
+from compressor.train import Optimisation, discard, n_steps, train_stage
 
 MANY_ROWS = 20_000
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
@@ -65,7 +65,11 @@ def finetune(
         "data": [prepared.train.sha256, prepared.evaluation.sha256],
     }
     result: dict[str, Any] = {}
-    folder = journal.step("model", inputs, (), lambda part: _train(prepared, job.seed, part), on_every_process=True)
+
+    def work(part: Path) -> None:
+        _train(prepared, job.seed, part)
+
+    folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True)
     if not is_first_process():
         return result
     tokenizer = load_tokenizer(folder / "model")._tokenizer
@@ -149,7 +153,7 @@ def _train(prepared: Prepared, seed: int, part: Path) -> None:
     tokenizer.model_max_length = prepared.max_length
     tokenizer.save_pretrained(part / "model")
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
-    shutil.rmtree(part / "work")
+    discard(part / "work")
 
 
 def _load(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:

@@ -2,9 +2,9 @@
 
 A step works in ``steps/NAME.part`` and is renamed to ``steps/NAME`` when it is done; its ``step.json`` holds the
 digest of its inputs, the sha256 and bytes of every file it wrote, seconds and versions. The digest covers the part of
-the recipe the step reads, the files of the steps it reads, and the code. A killed step finds its ``.part`` folder
-again when the digest is still the same. Under ``torchrun`` the first process works and the others wait, unless a step
-says it needs them all.
+the recipe the step reads, the files of the steps it reads, and the code. A killed step starts again in an empty
+folder, except for those that resume: they find their ``.part`` folder again when the digest is still the same. Under
+``torchrun`` the first process works and the others wait, unless a step says it needs them all.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 STEP_VERSION = 1
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy", "optimum")
 POLL_SECONDS = 0.2
+MARKER = "inputs.sha256"  # in a .part folder: for which inputs it was begun
 
 
 class Journal(NamedTuple):
@@ -43,6 +45,7 @@ class Journal(NamedTuple):
         inputs: dict[str, Any],
         after: tuple[str, ...],
         work: Callable[[Path], None],
+        resumes: bool = False,
         on_every_process: bool = False,
     ) -> Path:
         """Run ``work(part_dir)`` unless the step is done already with the same inputs; return its folder.
@@ -51,7 +54,8 @@ class Journal(NamedTuple):
             name: of the step; also its folder.
             inputs: the part of the recipe it reads, as JSON.
             after: the steps whose files it reads.
-            work: writes files into the folder it is given, which may hold what a killed run left.
+            work: writes files into the folder it is given.
+            resumes: the folder may hold what a killed run left; otherwise it is empty.
             on_every_process: ``work`` is called by every process of a distributed run.
         """
         digest = self._digest(name, inputs, after)
@@ -61,9 +65,9 @@ class Journal(NamedTuple):
         part = self.steps_dir / f"{name}.part"
         is_first = is_first_process()
         if is_first:
-            self._prepare(part, digest)
+            self._prepare(part, digest, resumes)
         if is_first or on_every_process:
-            self._wait_for(part / "inputs.sha256", digest)
+            self._wait_for(part / MARKER, digest)
             started = time.monotonic()
             work(part)
             if is_first:
@@ -78,18 +82,18 @@ class Journal(NamedTuple):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
     def _is_done(self, name: str, digest: str) -> bool:
-        path = self.folder(name) / "step.json"
-        if not path.is_file():
+        try:
+            content = self.read(name)
+            files = content["files"].items()
+            return content["inputs_sha256"] == digest and all(
+                _has_bytes(self.folder(name) / file, details["bytes"]) for file, details in files
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged: done again
             return False
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["inputs_sha256"] != digest:
-            return False
-        files = content["files"].items()
-        return all(_has_bytes(self.folder(name) / file, details["bytes"]) for file, details in files)
 
-    def _prepare(self, part: Path, digest: str) -> None:
-        marker = part / "inputs.sha256"
-        if part.is_dir() and (not marker.is_file() or marker.read_text(encoding="utf-8") != digest):
+    def _prepare(self, part: Path, digest: str, resumes: bool) -> None:
+        marker = part / MARKER
+        if part.is_dir() and not (resumes and marker.is_file() and marker.read_text(encoding="utf-8") == digest):
             shutil.rmtree(part)
         part.mkdir(parents=True, exist_ok=True)
         write_text(marker, digest)
@@ -99,11 +103,10 @@ class Journal(NamedTuple):
             time.sleep(POLL_SECONDS)
 
     def _finish(self, name: str, part: Path, digest: str, seconds: float) -> None:
-        (part / "inputs.sha256").unlink()
         files = {
             path.relative_to(part).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(part.rglob("*"))
-            if path.is_file() and path.name != "step.json"
+            if path.is_file() and path.name not in ("step.json", MARKER)
         }
         content = {
             "version": STEP_VERSION,
@@ -112,6 +115,7 @@ class Journal(NamedTuple):
             "seconds": round(seconds, 2),
             "versions": versions(),
         }
+        (part / MARKER).unlink()  # only now: a step killed while its files were hashed still resumes
         write_text(part / "step.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
         shutil.rmtree(self.folder(name), ignore_errors=True)
         part.rename(self.folder(name))
@@ -140,6 +144,7 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def code_digest() -> str:
     """Return a sha256 of the source of our packages: other code is another input."""
     root = Path(__file__).parent.parent

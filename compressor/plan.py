@@ -25,12 +25,12 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
-# Training by default: about so many tokens in all, in steps of about so many. On two cores that is a quarter of an hour
-# for a student of 10 M weights; more epochs help, and are the user's to give.
-TARGET_TOKENS = 2_400_000
+# Training by default: about so many tokens in all, in steps of about so many. On two cores that is ten to twenty
+# minutes for a student of 10 M weights; more epochs help, and are the user's to give.
+TARGET_TOKENS = 1_600_000
 STEP_TOKENS = 1600
 BATCH_SIZES = (16, 32, 64, 128)
-MIN_EPOCHS, MAX_EPOCHS = 2.0, 15.0
+MIN_EPOCHS, MAX_EPOCHS = 1.0, 15.0
 TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
 
 
@@ -116,6 +116,7 @@ def plan(recipe: Recipe) -> Plan:
         pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
         scored=evaluation.labels is not None,
     )
+    check_sizes(recipe, info)
     max_length = recipe.teacher.max_length or _max_length(recipe, info, train)
     family_offset = info.shape.positions - _positions(info)
     choice = _choose(recipe, info, train, max_length + family_offset)
@@ -185,6 +186,22 @@ def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]]
     return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
 
 
+def check_sizes(recipe: Recipe, info: TeacherInfo) -> None:
+    """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
+    given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
+    limits = {name: getattr(info.shape, name) for name in given}
+    for name, limit in ({**limits, "max-length": _positions(info)}).items():
+        wanted = recipe.teacher.max_length if name == "max-length" else given[name]
+        if wanted is not None and wanted > limit:
+            raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
+    n_tokens = len(load_tokenizer(info.folder))
+    if n_tokens > info.shape.vocab_size:
+        raise ValueError(
+            f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
+            "They are not of one checkpoint; download both again."
+        )
+
+
 def _positions(info: TeacherInfo) -> int:
     from compressor.families import family_of
 
@@ -215,6 +232,11 @@ def _choose(recipe: Recipe, info: TeacherInfo, train: Table, positions: int) -> 
     kind = _vocab_kind(recipe, info)
     tokenizer = load_tokenizer(info.folder)._tokenizer
     least = least_size(tokenizer, kind)  # type: ignore[arg-type]
+    if recipe.vocab.size and recipe.vocab.size < least:
+        raise ValueError(
+            f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
+            f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
+        )
     forms = Counter(word for text in [*train.texts, *(train.pairs or [])] for word in text.lower().split())
     most = least + int(TOKENS_PER_WORD_FORM * len(forms))
     return shape.choose(
@@ -260,7 +282,9 @@ def _effort(stages: tuple[StageSection, ...], student: Shape, train: Table, max_
     n_tokens = _n_tokens(train, max_length)
     n_weights = sum(rows * columns for rows, columns in student.matrices)
     epochs = sum(stage.epochs or 0.0 for stage in stages)
-    n_steps = sum(math.ceil(len(train) / (stage.batch_size or 1) * (stage.epochs or 0.0)) for stage in stages)
+    n_steps = sum(
+        math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
+    )
     return n_steps, 6 * n_weights * n_tokens * epochs / (0.5 * measure_flops()) + 0.02 * n_steps
 
 

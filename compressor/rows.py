@@ -55,12 +55,12 @@ def _parse(path: Path, source: str, named: set[str]) -> Rows:
         raise ValueError(f"{source}: unknown file type {suffix!r}, expected {known}, each also .gz. Rename the file.")
     data = _unzipped(path.read_bytes(), source) if path.suffix.lower() == ".gz" else path.read_bytes()
     if not data:
-        raise ValueError(f"{source}: is empty.")
+        raise ValueError(f"{source}: is empty. Give a file with rows.")
     if suffix == ".parquet":
         return _from_parquet(data, source)
     text = _decoded(data, source)
     if not text.strip():
-        raise ValueError(f"{source}: holds only blank lines.")
+        raise ValueError(f"{source}: holds only blank lines. Give a file with rows.")
     if suffix == ".tsv":
         return from_tsv(text, source, named)
     if suffix == ".csv":

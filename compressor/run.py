@@ -1,6 +1,6 @@
 """A run from the teacher to the package: the steps of the design, top to bottom, each skipped when it is done.
 
-check -> teacher -> vocab -> student -> train (one per stage) -> export -> quantize -> verify -> package. Every step
+check -> vocab -> teacher -> student -> train (one per stage) -> export -> quantize -> verify -> package. Every step
 reads the folders of earlier ones and writes its own (``compressor.journal``); a run that was killed goes on where it
 stopped, and two runs of one recipe make the same package, byte for byte. This module and the command line are the
 only places that join training to exporting. A budget or a parity that is not met still leaves the package, under
@@ -48,12 +48,11 @@ class Outcome:
         report = self.report
         metric = report["task"]["metric"]
         ours, theirs = report["metrics"]["package"][metric], report["metrics"]["teacher"][metric]
-        latency = report["latency"]
+        times = "p50 {p50:.2f} ms, p95 {p95:.2f} ms from text to answer, {threads} thread".format(**report["latency"])
         lines = [
             f"package   {self.package_dir}  {report['size']['total']:,} bytes ({report['student']})",
             f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
-            f"latency   p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms from text to answer, "
-            f"{latency['threads']} thread",
+            f"latency   {times}",
         ]
         for other in report["baselines"]:
             value = other["metrics"].get(metric)
@@ -95,10 +94,10 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     journal.step(
         "check", {**teacher_key, **data_key, "recipe": resolved.digest()}, (), lambda part: _check(planned, part)
     )
-    cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
-    journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part))
     vocab_key = {**teacher_key, **data_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
-    journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))
+    journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
+    cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
+    journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
     student_key = {**teacher_key, **data_key, "shape": planned.shape.__dict__, "seed": resolved.seed}
     journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
     model_step = _train(planned, journal, {**teacher_key, **data_key})
@@ -123,23 +122,30 @@ def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
     if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
         return  # a lone recipe.toml is what --dry-run left
     marker = out_dir / RUN_MARKER
-    if not marker.is_file():
+    if _recipe_of(marker) is None:
         raise FileExistsError(
             f"--output {out_dir} is not empty and holds no run. Choose another --output, or give --overwrite to "
             "replace it."
         )
-    if json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"] != recipe.digest():
+    if _recipe_of(marker) != recipe.digest():
         raise FileExistsError(
             f"--output {out_dir} holds a run of another recipe. Choose another --output, or give --overwrite to "
             "replace it."
         )
 
 
+def _recipe_of(marker: Path) -> str | None:
+    """Return the digest of the recipe whose run a folder is marked as; ``None`` without a mark that can be read."""
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _open_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
     """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
     marker = out_dir / RUN_MARKER
-    same = marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"] == recipe.digest()
-    if overwrite and not same and out_dir.is_dir():
+    if overwrite and _recipe_of(marker) != recipe.digest() and out_dir.is_dir():
         for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
             path = out_dir / name
             if path.is_dir():
@@ -166,7 +172,7 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
         def work(part: Path, number: int = number, before: str = before) -> None:
             training.run_stage(planned, journal, before, number, part)
 
-        journal.step(name, inputs, (before, "vocab", "teacher"), work, on_every_process=True)
+        journal.step(name, inputs, (before, "vocab", "teacher"), work, resumes=True, on_every_process=True)
         before = name
     return before
 
@@ -201,7 +207,8 @@ def _report(
     missed: list[str],
     package_dir: Path,
 ) -> dict[str, Any]:
-    limits = {name.removeprefix("max_"): str(value) for name, value in planned.resolved.budget.model_dump().items() if value is not None}
+    budget = planned.resolved.budget.model_dump(exclude_none=True)
+    limits = {name.removeprefix("max_"): str(value) for name, value in budget.items()}
     steps = [path.name for path in sorted(journal.steps_dir.iterdir()) if (path / "step.json").is_file()]
     records = {name: journal.read(name) for name in steps}
     stages = [name for name in steps if name.startswith("train-")]

@@ -27,10 +27,12 @@ EXPORT_VERSION = 1
 N_CASES = 5
 
 
-def save_plan(recipe: Recipe, out_dir: Path) -> tuple["Plan", Path]:
+def save_plan(recipe: Recipe, out_dir: Path, overwrite: bool = False) -> tuple["Plan", Path]:
     """Plan a run and write its resolved recipe to ``out_dir``."""
     from compressor.plan import plan
+    from compressor.run import check_output
 
+    check_output(recipe, out_dir, overwrite)
     planned = plan(recipe)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "recipe.toml"
@@ -148,7 +150,14 @@ def quantize_file(
         raise FileExistsError(
             f"--output {out} exists. Choose another --output, or give --overwrite to replace the file."
         )
-    counts = _quantize(onnx_file, out, scheme)
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        counts = _quantize(onnx_file, out, scheme)
+    except DecodeError as error:
+        raise ValueError(
+            f"quantize: {onnx_file} is not a whole ONNX file ({error}). Export it again with 'tenmeg export'."
+        ) from error
     record = out.parent / "export.json"
     if record.is_file() and out.name == "model_quantized.onnx":
         write_json(record, {**_read_json(record), "quantization": counts})
@@ -242,15 +251,16 @@ def _parities(
     from tokenizers import Tokenizer
 
     from compressor.forward import predictor
+    from compressor.graphs import graph_predictor
     from compressor.teacher import load_model
-    from compressor.verification import run_graph
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     pairs = table.pairs if facts["kind"] != "embedding" else None
     output = "sentence_embedding" if facts["kind"] == "embedding" else "logits"
     predict = predictor(load_model(info, allow_pickle), tokenizer, facts["max_length"], info.pooling)
-    settings = (tokenizer, facts["max_length"], facts["inputs"], output, table.texts, pairs)
-    outputs = [predict(table.texts, pairs), *(run_graph(folder / name, *settings) for name in _graphs(folder))]
+    settings = (tokenizer, facts["max_length"], facts["inputs"], output)
+    graphs = [graph_predictor(folder / name, *settings) for name in _graphs(folder)]
+    outputs = [predict(table.texts, pairs), *(graph(table.texts, pairs) for graph in graphs)]
     return compare_steps(facts["kind"], facts["quantization"]["scheme"], outputs)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.checkpoint import check_tokenizer, check_weights, read_json
 from compressor.families import family_of, shape_of
 from compressor.recipe import TeacherSection
 from exporters.budget import Shape
@@ -52,14 +53,13 @@ def read_teacher(section: TeacherSection) -> TeacherInfo:
     """
     folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
     config = _read_config(folder)
-    _check_weights(folder, section.allow_pickle)
     if "auto_map" in config and not section.trust_remote_code:
         raise ValueError(
             f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
             "you trust it, or use a checkpoint of a standard architecture."
         )
     family = family_of(str(config.get("model_type")))
-    pooling = read_pooling(folder)
+    pooling = _pooling(folder)
     task = section.task or infer_task(config, pooling)
     labels = () if task == "feature-extraction" else _labels(config)
     kind = "embedding" if task == "feature-extraction" else "regression" if len(labels) == 1 else "classification"
@@ -67,6 +67,8 @@ def read_teacher(section: TeacherSection) -> TeacherInfo:
         pooling = Pooling("mean", normalize=True)
         logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
     shape = shape_of(config, n_labels=len(labels))
+    check_weights(folder, shape, section.allow_pickle)
+    check_tokenizer(folder)
     return TeacherInfo(
         folder=folder,
         name=Path(section.path).name if Path(section.path).is_dir() else section.path,
@@ -133,6 +135,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the checkpoint's fast tokenizer."""
     from transformers import AutoTokenizer
 
+    check_tokenizer(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -165,6 +168,12 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
             f"teacher: the weights in {info.folder} cannot be read ({first}). The file is damaged or not a checkpoint "
             f"of {info.config['model_type']}; download it again."
         ) from error
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ValueError(
+                f"teacher: the weights {name} in {info.folder} are not all finite numbers. The model is broken: train "
+                "or download it again."
+            )
     model.requires_grad_(False)
     return model.eval()
 
@@ -184,30 +193,24 @@ def _has_pooler(info: TeacherInfo) -> bool:
     return info.config["model_type"] in ("bert", "roberta", "xlm-roberta", "camembert")
 
 
+def _pooling(folder: Path) -> Pooling | None:
+    try:
+        return read_pooling(folder)
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(
+            f"teacher: modules.json in {folder} or the pooling's config.json cannot be read ({error}). "
+            "Download the checkpoint again."
+        ) from error
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"teacher: {path} is not JSON ({error}). Download the checkpoint again.") from error
+    config = read_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
         raise ValueError(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
     return config
-
-
-def _check_weights(folder: Path, allow_pickle: bool) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
-    if pickles and not allow_pickle:
-        raise ValueError(
-            f"teacher: {folder} holds only {pickles[0]}, a pickle that can run code when it is loaded. Save it as "
-            "safetensors (save_pretrained does), or give --allow-pickle if you trust it."
-        )
-    if not pickles:
-        raise FileNotFoundError(f"teacher: {folder} has no model.safetensors. Give a folder saved by save_pretrained.")
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
@@ -219,7 +222,12 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
     if not names:
         return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    try:
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(
+            f"teacher: id2label in config.json is {str(names)[:80]}, expected a name for each of 0, 1, ... Correct it."
+        ) from error
 
 
 def _max_length(folder: Path, n_positions: int) -> int:
@@ -228,7 +236,8 @@ def _max_length(folder: Path, n_positions: int) -> int:
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         path = folder / name
         if path.is_file():
-            value = json.loads(path.read_text(encoding="utf-8")).get(key)
+            content = read_json(path)
+            value = content.get(key) if isinstance(content, dict) else None
             if isinstance(value, int | float) and 0 < value < UNLIMITED_LENGTH:
                 limits.append(int(value))
     return min(limits)

@@ -148,9 +148,12 @@ class StageCallback(TrainerCallback):
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         assert self.trainer is not None
         pending = {"n_summed": self.trainer.n_summed, "term_sums": self.trainer.term_sums}
-        (newest / COMPLETE).write_text(json.dumps(pending), encoding="utf-8")
+        unfinished = newest / f"{COMPLETE}.tmp"
+        unfinished.write_text(json.dumps(pending), encoding="utf-8")
+        unfinished.rename(newest / COMPLETE)
         for folder in Path(args.output_dir).glob("checkpoint-*"):
             if folder != newest:
+                (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, state: TrainerState) -> None:
@@ -185,7 +188,7 @@ def train_stage(
         optim="adamw_torch_fused",
         bf16=has_fast_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=LOG_EVERY,
+        logging_steps=min(LOG_EVERY, max(1, n_steps(len(rows.lengths), optimisation) // 10)),
         save_strategy=SaveStrategy.NO,
         eval_strategy="no",
         report_to=[],
@@ -233,6 +236,13 @@ def last_checkpoint(work_dir: Path) -> Path | None:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+
+
+def discard(work_dir: Path) -> None:
+    """Remove the checkpoints, their marks first: killed in between, none looks whole that is not."""
+    for mark in work_dir.glob(f"checkpoint-*/{COMPLETE}"):
+        mark.unlink()
+    shutil.rmtree(work_dir)
 
 
 def _world_size() -> int:

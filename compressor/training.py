@@ -27,7 +27,7 @@ from compressor.plan import Plan, labels_of
 from compressor.progress import bar
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
-from compressor.train import Optimisation, n_steps, train_stage
+from compressor.train import Optimisation, discard, n_steps, train_stage
 from vocab import mapping
 from vocab.save import save_tokenizer
 from vocab.statistics import statistics
@@ -97,7 +97,8 @@ def run_vocab(planned: Plan, part: Path) -> None:
     recipe, info = planned.resolved, planned.info
     teacher = load_tokenizer(info.folder)._tokenizer
     texts = [*planned.train.texts, *(planned.train.pairs or [])]
-    config = json.loads((info.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    path = info.folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if recipe.vocab.size == 0:
         student = Tokenizer.from_str(teacher.to_str())
     else:
@@ -171,7 +172,7 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
     save_student(student.cpu(), None, info, part / "model", planned.max_length)
     copy_tokenizer(journal, part / "model")
-    shutil.rmtree(part / "work")
+    discard(part / "work")
 
 
 def load_student(planned: Plan, folder: Path) -> Any:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from compressor import baselines, data
 from compressor.checks import OUTPUT_OF, compare_steps, edge_command
-from compressor.evaluate import evaluate
+from compressor.evaluate import evaluate, targets_of
 from compressor.forward import predictor
+from compressor.graphs import graph_predictor
 from compressor.journal import Journal, versions, write_json
 from compressor.plan import Plan
 from compressor.report import model_card
@@ -151,7 +152,7 @@ class Sources:
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
             recipe_sha256=planned.resolved.digest(),
             versions=versions(),
-            tolerance=TOLERANCE,
+            tolerance=self._tolerance(),
         )
         model_path = self.journal.folder("quantize") / "model.onnx"
         tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
@@ -159,6 +160,13 @@ class Sources:
         config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
         card = model_card(self._card_report(checked))
         return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
+
+    def _tolerance(self) -> float:
+        """Return by how much outputs may differ on another processor; a score's tolerance grows with its range."""
+        if self.planned.spec.kind != "regression" or self.planned.evaluation.labels is None:
+            return TOLERANCE
+        values = np.asarray(targets_of(self.planned.evaluation, self.planned.spec), dtype=np.float64)
+        return TOLERANCE * max(1.0, float(np.ptp(values)))
 
     def _quantization(self) -> dict[str, Any]:
         content = json.loads((self.journal.folder("quantize") / "quantize.json").read_text(encoding="utf-8"))
@@ -204,9 +212,8 @@ class Sources:
         """Return logits or embeddings (rows, values), one row at a time as a device runs them."""
         export = json.loads((self.journal.folder("export") / "export.json").read_text(encoding="utf-8"))
         name = "sentence_embedding" if self.planned.spec.kind == "embedding" else "logits"
-        return run_graph(
-            path, student_tokenizer(self.journal), self.planned.max_length, export["inputs"], name, texts, pairs
-        )
+        tokenizer = student_tokenizer(self.journal)
+        return graph_predictor(path, tokenizer, self.planned.max_length, export["inputs"], name)(texts, pairs)
 
     def _latency(self, draft: Path, package: runtime.Package) -> dict[str, Any]:
         section = self.planned.resolved.measure
@@ -216,8 +223,9 @@ class Sources:
             package = runtime.load(draft, threads=section.threads, providers=["CUDAExecutionProvider"])
         table = self.planned.evaluation
         pairs = table.pairs if self.planned.spec.kind != "embedding" else None
-        rows = list(zip(table.texts, pairs or [None] * len(table.texts), strict=True))
-        timed = measure.latency(lambda row: package.predict(*row), rows, runs=section.runs)  # type: ignore[misc, arg-type]
+        seconds: list[str | None] = list(pairs) if pairs else [None] * len(table.texts)
+        rows = list(zip(table.texts, seconds, strict=True))
+        timed = measure.latency(lambda row: package.predict(*row), rows, runs=section.runs)
         return {**timed._asdict(), "threads": section.threads, "ep": section.ep}
 
     def _baselines(self, part: Path) -> list[dict[str, Any]]:
@@ -246,45 +254,27 @@ class Sources:
             quantize(folder / "model.onnx", folder / "int8.onnx", Scheme(8, 8))
             tokenizer = load_tokenizer(info.folder)._tokenizer
             output = OUTPUT_OF[planned.spec.kind]
-
-            def outputs(texts: list[str], pairs: list[str] | None) -> npt.NDArray[np.float32]:
-                path = folder / "int8.onnx"
-                return run_graph(path, tokenizer, info.max_length, exported.inputs, output, texts, pairs)
-
-            result = evaluate(
-                outputs, planned.evaluation, planned.spec, np.load(self.journal.folder("teacher") / "eval_outputs.npy")
+            predict = graph_predictor(folder / "int8.onnx", tokenizer, info.max_length, exported.inputs, output)
+            reference = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
+            result = evaluate(predict, planned.evaluation, planned.spec, reference)
+            timed = measure.latency(
+                lambda row: predict([row[0]], row[1]), self._rows(), runs=planned.resolved.measure.runs
             )
             n_bytes = (folder / "int8.onnx").stat().st_size + len(tokenizer.to_str().encode("utf-8"))
-            return {"name": "teacher as ONNX int8", "metrics": result.metrics, "bytes": n_bytes}
-
-
-def run_graph(
-    path: Path,
-    tokenizer: Any,  # tokenizers.Tokenizer
-    max_length: int,
-    inputs: Sequence[str],
-    output: str,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
-) -> npt.NDArray[np.float32]:
-    """Return one output of an ONNX file for each row (rows, values), one row at a time on one thread."""
-    from tokenizers import Tokenizer
-
-    cutter = Tokenizer.from_str(tokenizer.to_str())
-    cutter.no_padding()
-    cutter.enable_truncation(max_length, strategy="longest_first")
-    session = measure.session(path, "cpu", 1)
-    found = []
-    for index, text in enumerate(texts):
-        encoding = cutter.encode(text, pairs[index]) if pairs else cutter.encode(text)
-        columns = {
-            "input_ids": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
+        return {
+            "name": "teacher as ONNX int8",
+            "metrics": result.metrics,
+            "bytes": n_bytes,
+            "p50_ms": timed.p50,
+            "p95_ms": timed.p95,
         }
-        feeds = {name: np.asarray([columns[name]], dtype=np.int64) for name in inputs}  # (1, tokens)
-        found.append(session.run([output], feeds)[0][0])
-    return np.stack(found)
+
+    def _rows(self) -> list[tuple[str, list[str] | None]]:
+        """Return the evaluation rows one by one, as a graph takes them."""
+        table = self.planned.evaluation
+        if table.pairs is None or self.planned.spec.kind == "embedding":
+            return [(text, None) for text in table.texts]
+        return [(text, [pair]) for text, pair in zip(table.texts, table.pairs, strict=True)]
 
 
 def _margin(output: Sequence[float]) -> float:

@@ -37,11 +37,13 @@ class Rounded4(NamedTuple):
 
 
 class Folded4(NamedTuple):
-    """Two 4-bit values per byte that unpack to int8 (see ``unfold4``); ``matrix ~ unpacked * scales``."""
+    """Two matrices in the halves of one byte tensor (see ``unfold4``); each is ``~ unpacked * scales``."""
 
-    packed: NDArray[np.int8]  # (blocks / 2, block_size)
-    multipliers: NDArray[np.int8]  # (blocks,), -15..15
-    scales: NDArray[np.float16]  # (columns,)
+    packed: NDArray[np.int8]  # (blocks, block_size)
+    high_multipliers: NDArray[np.int8]  # (blocks,), -15..15
+    low_multipliers: NDArray[np.int8]  # (blocks,)
+    high_scales: NDArray[np.float16]  # (columns,)
+    low_scales: NDArray[np.float16]  # (columns,)
 
 
 def round8(matrix: Floats) -> Rounded8:
@@ -62,41 +64,40 @@ def round4(matrix: Floats, block_size: int, *, scale_rows: bool) -> Rounded4:
     return Rounded4(values, multipliers.astype(np.int8), scales)
 
 
-def fold4(matrix: Floats, block_size: int) -> Folded4:
-    """Round to 4 bits so that few simple operations unpack the values to int8.
+def fold4(high: Floats, low: Floats, block_size: int) -> Folded4:
+    """Round two matrices with equally many values to 4 bits, so that few simple operations unpack each to int8.
 
-    A byte holds ``16 * high + low + 8``: high belongs to the first half of the blocks, low to the second. Low is cut
-    out with a mask; high is read as byte / 16, that is as ``high + low / 16``: low is known here, so high is chosen to
-    make up for it, and one mask less means half a byte less per value while a runtime unpacks.
+    A byte is ``16 * h + l + 8``. l is cut out with a mask; h is read as byte / 16, that is as ``h + l / 16``: l is known
+    here, so h is chosen to make up for it, and one mask less means half a byte less per value while a runtime unpacks.
 
     Raises:
-        ValueError: if the values do not fill an even number of blocks.
+        ValueError: if the values do not fill blocks, or the matrices differ in size.
     """
-    # 15: |(high + low / 16) * multiplier| <= 8.5 * 15, which still is an int8
-    if matrix.size % (2 * block_size):
-        raise ValueError(f"quantize: {matrix.shape} values do not fill an even number of blocks of {block_size}.")
-    groups, multipliers, scales = _fit(matrix, block_size, 15, 0)
-    half = len(groups) // 2
-    low = _nearest(groups[half:], multipliers[half:])
-    high = np.rint(groups[:half] / multipliers[:half, None] - low / 16).clip(-8, 7)
-    packed = (16 * high + low + 8).astype(np.int8)  # (blocks / 2, block)
-    return Folded4(packed, multipliers.astype(np.int8), scales)
+    if high.size != low.size:
+        raise ValueError(f"quantize: matrices of {high.shape} and {low.shape} do not share bytes. Pair equal sizes.")
+    # 15: |(h + l / 16) * multiplier| <= 8.5 * 15, which still is an int8
+    high_groups, high_multipliers, high_scales = _fit(high, block_size, 15, 0)
+    low_groups, low_multipliers, low_scales = _fit(low, block_size, 15, 0)
+    low_values = _nearest(low_groups, low_multipliers)
+    high_values = np.rint(high_groups / high_multipliers[:, None] - low_values / 16).clip(-8, 7)
+    packed = (16 * high_values + low_values + 8).astype(np.int8)  # (blocks, block)
+    multipliers = high_multipliers.astype(np.int8), low_multipliers.astype(np.int8)
+    return Folded4(packed, *multipliers, high_scales, low_scales)
 
 
-def unfold4(folded: Folded4) -> NDArray[np.int8]:
-    """Return the int8 values, flat: what the graph's own nodes compute when it is loaded."""
-    half = len(folded.packed)
-    multipliers = folded.multipliers.astype(np.float32)[:, None]
+def unfold4(folded: Folded4) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Return the int8 values of both matrices, flat: what the graph's own nodes compute when it is loaded."""
     whole = folded.packed.astype(np.float32)
-    high = np.rint((whole - 8) * multipliers[:half] / 16).clip(-128, 127)
-    low = (np.bitwise_and(folded.packed, np.int8(15)).astype(np.float32) - 8) * multipliers[half:]
-    return np.concatenate([high, low]).astype(np.int8).reshape(-1)
+    high = np.rint((whole - 8) * folded.high_multipliers.astype(np.float32)[:, None] / 16).clip(-128, 127)
+    nibble = np.bitwise_and(folded.packed, np.int8(15)).astype(np.float32)
+    low = (nibble - 8) * folded.low_multipliers.astype(np.float32)[:, None]
+    return high.astype(np.int8).reshape(-1), low.astype(np.int8).reshape(-1)
 
 
 def _fit(matrix: Floats, block_size: int, largest: int, axis: int) -> tuple[Floats, Floats, NDArray[np.float16]]:
     """Return the values in units of their line's scale, ``(blocks, block)``, the multipliers, and the scales."""
     if matrix.size % block_size:
-        raise ValueError(f"quantize: {matrix.shape} values do not fill blocks of {block_size}. Use a smaller block size.")
+        raise ValueError(f"quantize: {matrix.shape} values do not fill blocks of {block_size}. Use smaller blocks.")
     scales = _to_scales(np.abs(matrix).max(axis=axis) / (8 * largest))
     spread = np.broadcast_to(np.expand_dims(scales.astype(np.float32), axis), matrix.shape)
     groups = (matrix / spread).reshape(-1, block_size)  # (blocks, block)

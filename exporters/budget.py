@@ -170,5 +170,5 @@ def blocks(n_values: int, block_size: int) -> int:
 
 
 def fits_4_bits(rows: int, columns: int, block_size: int) -> bool:
-    """Say whether a matrix is worth 4 bits and fills its blocks in pairs; otherwise it gets 8 (a small classifier)."""
-    return rows * columns >= MIN_4_BIT_VALUES and rows * columns % (2 * block_size) == 0
+    """Say whether a matrix is worth 4 bits and fills its blocks; otherwise it gets 8 (a small classifier)."""
+    return rows * columns >= MIN_4_BIT_VALUES and rows * columns % block_size == 0

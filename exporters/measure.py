@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 Row = TypeVar("Row")
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "f16c", "asimd", "asimddp", "i8mm", "sve")
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "f16c", "asimd", "asimddp", "i8mm")
 # A process starts with the peak of the one that started it; this small one stands in between. Prints kilobytes.
 LAUNCHER = (
     "import os, resource, subprocess, sys; "
@@ -115,7 +115,7 @@ def session(path: Path, ep: Literal["cpu", "cuda"] = "cpu", threads: int = 1) ->
 
 def _cuda_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise ValueError("measure: this onnxruntime has no CUDA. Install onnxruntime-gpu instead of it, or use --ep cpu.")
+        raise ValueError("measure: this onnxruntime has no CUDA. Install onnxruntime-gpu instead, or use --ep cpu.")
     if not _has_cuda_driver():  # asked first: onnxruntime would print a page of errors
         raise ValueError("measure: no NVIDIA driver or GPU was found. Use --ep cpu.")
     options.log_severity_level = 4
@@ -148,9 +148,9 @@ def _cpu_info() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return {}
-    pairs = (line.split(":", 1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if ":" in line)
     found: dict[str, str] = {}
-    for key, value in pairs:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
         found.setdefault(key.strip(), value.strip())  # of the first core
     return found
 

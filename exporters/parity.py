@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]  # any floating type
 
 
-class ParityLost(Exception):  # noqa: N818 - the name that the field knows
+class ParityLost(Exception):
     """Two models that should agree do not; ``violations`` holds one sentence for each limit."""
 
     def __init__(self, violations: list[str]) -> None:
@@ -52,7 +52,7 @@ def compare(ours: Sequence[Array], theirs: Sequence[Array]) -> Parity:
         raise ValueError(f"parity: got {len(ours)} and {len(theirs)} outputs, expected the same number, at least one.")
     for mine, other in zip(ours, theirs, strict=True):
         if mine.shape != other.shape or mine.size == 0:
-            raise ValueError(f"parity: got outputs of shape {mine.shape} and {other.shape}, expected equal and not empty.")
+            raise ValueError(f"parity: got outputs of shape {mine.shape} and {other.shape}, expected equal ones.")
     left = [_rows(array) for array in ours]
     right = [_rows(array) for array in theirs]
     if not all(np.isfinite(rows).all() for rows in (*left, *right)):

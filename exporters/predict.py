@@ -3,7 +3,8 @@
 Tables, matrices and vectors follow from how ``exporters.quantize`` stores them, so they are exact:
 
     8 bits   values + 2 bytes per row of a table, per column of a matrix (a float16 scale)
-    4 bits   values / 2 + 1 byte per block (its multiplier) + 2 bytes per column (a float16 scale)
+    4 bits   values / 2 + 1 byte per block (its multiplier) + 2 bytes per column (a float16 scale); matrices in pairs
+             of equal size, the odd one out in 8 bits
     float    4 x values
 
 The rest is fitted on built packages and off by at most some hundred bytes; the tokenizer, when its bytes are not given,
@@ -15,16 +16,17 @@ from typing import Literal
 
 from exporters.budget import Scheme, Shape, blocks, fits_4_bits
 
-# Nodes, names and small constants of a cleaned encoder: (once, per layer), by bits of the matrices. Least squares over
-# BERT encoders of 1, 2, 4 and 6 layers, widths 128 and 384; RoBERTa, DistilBERT and ELECTRA differ by 700 bytes at most.
-GRAPH = {8: (3350, 2850), 4: (4100, 5560), None: (2700, 2430)}
-GRAPH_4_BIT_TABLES = 315
+# Nodes, names and small constants of a cleaned encoder: (once, per layer). Least squares over BERT encoders of 1, 3 and
+# 6 layers, widths 128 and 384; RoBERTa, DistilBERT and ELECTRA differ by 1,500 bytes at most.
+QUANTIZED_GRAPH, FLOAT_GRAPH = (3170, 3850), (2720, 3270)
+GRAPH_4_BIT_MATRIX, GRAPH_4_BIT_TABLE = 275, 155  # on top, for each that is stored in 4 bits
 # tokenizer.json: bytes per token at 1,000 tokens, and more for each doubling (tokens get longer). Vocabularies of 1,000
 # to 16,000 tokens trained on SST-2, MRPC and docstrings; BPE also stores its merges.
 TOKENIZER = {"wordpiece": (10.76, 0.99), "unigram": (20.8, 0.0), "bpe": (24.5, 4.3)}
 # config.json, tokenizer_config.json, manifest.json with five self-test cases, and the model card.
-MANIFEST_AND_CARD = 8_600
-PER_LABEL = 45  # its name in the configuration (twice), the manifest and the graph, with quotes
+MANIFEST_AND_CARD = 6_000
+PER_LABEL = 110  # its name in configuration, manifest and graph, and its probability in five self-test cases
+PER_EMBEDDING_VALUE = 52  # the vectors of five self-test cases: "-0.012345, "
 
 
 def predict_bytes(
@@ -45,17 +47,23 @@ def predict_bytes(
         per_token, per_doubling = TOKENIZER[kind]
         per_token += per_doubling * max(0.0, math.log2(shape.vocab_size / 1000))
         n_tokenizer_bytes = round(per_token * shape.vocab_size)
-    once, per_layer = GRAPH[scheme.weight_bits]
-    graph = once + per_layer * shape.layers + (GRAPH_4_BIT_TABLES if scheme.embedding_bits == 4 else 0)
     width = shape.embedding_size or shape.hidden
     return {
         "embeddings": sum(_table(rows, width, scheme) for rows in shape.table_rows.values()),
-        "weights": sum(count * _matrix(*sizes, scheme) for sizes, count in _matrices(shape)),
+        "weights": _weights(shape, scheme),
         "vectors": 4 * shape.n_vector_values,
-        "graph": graph,
+        "graph": _graph(shape, scheme),
         "tokenizer": n_tokenizer_bytes,
-        "manifest and card": MANIFEST_AND_CARD + PER_LABEL * shape.n_labels,
+        "manifest and card": MANIFEST_AND_CARD + (PER_LABEL * shape.n_labels or PER_EMBEDDING_VALUE * shape.hidden),
     }
+
+
+def _graph(shape: Shape, scheme: Scheme) -> int:
+    once, per_layer = FLOAT_GRAPH if scheme.weight_bits is None else QUANTIZED_GRAPH
+    width = shape.embedding_size or shape.hidden
+    n_matrices = sum(_count_4_bit(shape, scheme).values())
+    n_tables = sum(_is_4_bit_table(rows, width, scheme) for rows in shape.table_rows.values())
+    return once + per_layer * shape.layers + GRAPH_4_BIT_MATRIX * n_matrices + GRAPH_4_BIT_TABLE * n_tables
 
 
 def _matrices(shape: Shape) -> list[tuple[tuple[int, int], int]]:
@@ -73,20 +81,35 @@ def _matrices(shape: Shape) -> list[tuple[tuple[int, int], int]]:
     return found
 
 
-def _matrix(rows: int, columns: int, scheme: Scheme) -> int:
-    n_values = rows * columns
+def _count_4_bit(shape: Shape, scheme: Scheme) -> dict[int, int]:
+    """Return how many matrices are stored in 4 bits, by their number of values: always an even number."""
+    counts: dict[int, int] = {}
+    for (rows, columns), count in _matrices(shape):
+        if scheme.weight_bits == 4 and fits_4_bits(rows, columns, scheme.block_size):
+            counts[rows * columns] = counts.get(rows * columns, 0) + count
+    return {n_values: count - count % 2 for n_values, count in counts.items()}
+
+
+def _weights(shape: Shape, scheme: Scheme) -> int:
     if scheme.weight_bits is None:
-        return 4 * n_values
-    if scheme.weight_bits == 4 and fits_4_bits(rows, columns, scheme.block_size):  # noqa: PLR2004
-        return n_values // 2 + blocks(n_values, scheme.block_size) + 2 * columns
-    return n_values + 2 * columns
+        return sum(4 * rows * columns * count for (rows, columns), count in _matrices(shape))
+    in_8_bits = sum((rows * columns + 2 * columns) * count for (rows, columns), count in _matrices(shape))
+    saved = sum(
+        count * (n_values - n_values // 2 - blocks(n_values, scheme.block_size))
+        for n_values, count in _count_4_bit(shape, scheme).items()
+    )
+    return in_8_bits - saved
 
 
 def _table(rows: int, width: int, scheme: Scheme) -> int:
     n_values = rows * width
     if scheme.embedding_bits is None:
         return 4 * n_values
-    fits = width % scheme.block_size == 0 and fits_4_bits(rows, width, scheme.block_size)
-    if scheme.embedding_bits == 4 and fits:  # noqa: PLR2004
+    if _is_4_bit_table(rows, width, scheme):
         return n_values // 2 + blocks(n_values, scheme.block_size) + 2 * width
     return n_values + 2 * rows
+
+
+def _is_4_bit_table(rows: int, width: int, scheme: Scheme) -> bool:
+    fits = width % scheme.block_size == 0 and fits_4_bits(rows, width, scheme.block_size)
+    return scheme.embedding_bits == 4 and fits

@@ -5,10 +5,11 @@
 | matrices   | DynamicQuantizeLinear, MatMulInteger, Cast, Mul    | the same, after int8 weights are unpacked once  |
 | embeddings | Gather of int8 rows and of their scales, Cast, Mul | GatherBlockQuantized (com.microsoft), Mul       |
 
-Four-bit matrices are stored packed and unpacked to int8 by nodes with constant inputs only (BitwiseAnd, QLinearConv,
-Concat, Reshape), which onnxruntime folds when it loads the file: 4 bits on disk, the speed of int8. The other kernel,
-``blocked``, is MatMulNBits (com.microsoft): half as fast on CPU, but it needs about 4 bytes per weight less memory
-while loading. Float16 scales are likewise followed by a Cast that is folded.
+Four-bit matrices are stored in pairs, two values per byte, and unpacked to int8 by nodes with constant inputs only
+(BitwiseAnd, QLinearConv, Reshape), which onnxruntime folds when it loads the file: 4 bits on disk, the speed of int8. A
+matrix without a partner of its size keeps 8 bits. The other kernel, ``blocked``, is MatMulNBits (com.microsoft): half as
+fast on CPU, but it needs about 3 bytes per weight less memory while loading. Float16 scales are likewise followed by a
+Cast that is folded.
 
 Products of two activations (attention scores) stay float. If a constant matrix or a float table is left, it raises,
 unless told that this is allowed. It takes graphs cleaned by ``exporters.optimize``; it needs no calibration data.
@@ -71,7 +72,7 @@ def quantize(
     left_float = _left_float(model, scheme)
     if left_float and not allow_float:
         raise ValueError(
-            f"quantize: {len(left_float)} constant tensors would stay float ({', '.join(left_float[:3])} ...), expected "
+            f"quantize: {len(left_float)} constant tensors would stay float ({', '.join(left_float[:3])}), expected "
             "none. Clean the graph with exporters.optimize first, or allow it."
         )
     if scheme != Scheme(None, None, scheme.block_size):
@@ -112,13 +113,35 @@ class _Writer:
     def __init__(self, model: ModelProto, scheme: Scheme, kernel: Kernel) -> None:
         self.graph = model.graph
         self.scheme = scheme
-        self.kernel = kernel
         self.floats = initializers(model)
         self.names = set(self.floats)
         self.quantized_activations: set[str] = set()
         self.unpacking: list[NodeProto] = []  # nodes with constant inputs only; they go first
-        if (scheme.weight_bits == 4 and kernel == "blocked") or scheme.embedding_bits == 4:
+        self.blocked: set[str] = set()
+        self.folded: set[str] = set()
+        if scheme.weight_bits == 4:
+            self._plan(model, kernel)
+        if self.blocked or scheme.embedding_bits == 4:
             model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+
+    def _plan(self, model: ModelProto, kernel: Kernel) -> None:
+        """Decide which matrices get 4 bits, and fold them in pairs of equal size; a leftover one keeps 8 bits."""
+        block_size = self.scheme.block_size
+        names = dict.fromkeys(node.input[1] for node in model.graph.node if self.is_matrix(node))
+        sizes = {name: tuple(self.floats[name].dims) for name in names}
+        large = [name for name, (rows, columns) in sizes.items() if fits_4_bits(rows, columns, block_size)]
+        if kernel == "blocked":
+            self.blocked = {name for name in large if sizes[name][0] % block_size == 0}
+            return
+        waiting: dict[int, str] = {}
+        for name in large:
+            n_values = sizes[name][0] * sizes[name][1]
+            partner = waiting.pop(n_values, None)
+            if partner is None:
+                waiting[n_values] = name
+            else:
+                self.folded |= {partner, name}
+                self._fold_pair(partner, name)
 
     def is_matrix(self, node: NodeProto) -> bool:
         """Say whether this is a product with a constant float matrix."""
@@ -137,56 +160,49 @@ class _Writer:
         """Return the nodes that replace a MatMul with a constant matrix."""
         source, weight, product = node.input[0], node.input[1], node.output[0]
         matrix = self._array(weight)  # (inputs, outputs)
-        is_packed = self.scheme.weight_bits == 4 and fits_4_bits(*matrix.shape, self.scheme.block_size)
-        if is_packed and self.kernel == "blocked" and matrix.shape[0] % self.scheme.block_size == 0:
+        if weight in self.blocked:
             return [self._blocked_matmul(source, _stem(weight), product, matrix)]
-        values, scales = self._unpacked4(_stem(weight), matrix) if is_packed else self._int8(_stem(weight), matrix)
+        stem = _stem(weight)
+        if weight not in self.folded and f"{stem}.int8" not in self.names:
+            rounded = round8(np.ascontiguousarray(matrix.T))  # one scale per output
+            self._add(f"{stem}.int8", rounded.values.T)
+            self._add_scales(stem, rounded.scales)
+        values, scales = f"{stem}.int8", f"{stem}.scale"
         nodes = []
         if source not in self.quantized_activations:  # query, key and value share one
             self.quantized_activations.add(source)
-            outputs = [f"{source}_{part}" for part in ("quantized", "scale", "zero")]
+            outputs = [f"{source}_uint8{part}" for part in ("", "_scale", "_zero")]
             nodes.append(helper.make_node("DynamicQuantizeLinear", [source], outputs))
         return [
             *nodes,
-            helper.make_node("MatMulInteger", [f"{source}_quantized", values, f"{source}_zero"], [f"{product}_int"]),
+            helper.make_node("MatMulInteger", [f"{source}_uint8", values, f"{source}_uint8_zero"], [f"{product}_int"]),
             helper.make_node("Cast", [f"{product}_int"], [f"{product}_float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{source}_scale", scales], [f"{product}_scale"]),
+            helper.make_node("Mul", [f"{source}_uint8_scale", scales], [f"{product}_scale"]),
             helper.make_node("Mul", [f"{product}_float", f"{product}_scale"], [product]),
         ]
 
-    def _int8(self, name: str, matrix: Floats) -> tuple[str, str]:
-        if f"{name}.int8" not in self.names:
-            rounded = round8(np.ascontiguousarray(matrix.T))  # one scale per output
-            self._add(f"{name}.int8", rounded.values.T)
-            self._add_scales(name, rounded.scales)
-        return f"{name}.int8", f"{name}.scale"
-
-    def _unpacked4(self, name: str, matrix: Floats) -> tuple[str, str]:
-        """Store 4 bits per value and unpack them to int8 with standard operators on constants (``blocks.fold4``).
+    def _fold_pair(self, high: str, low: str) -> None:
+        """Store two matrices in 4 bits and unpack them to int8 with standard operators (``blocks.fold4``).
 
         A grouped 1 x 1 convolution multiplies each block by its multiplier: the only standard operator that multiplies
         int8 by int8 into int8.
         """
-        if f"{name}.int8" not in self.names:
-            self.names.add(f"{name}.int8")
-            folded = fold4(matrix, self.scheme.block_size)
-            n_blocks = len(folded.packed)  # in each half
-            packed = self._add(f"{name}.int4", folded.packed[None])  # (1, blocks, block)
-            self._unpack("BitwiseAnd", [packed, self._scalar(15)], f"{name}.low_bits")
-            halves = []
-            for half, source, scale in (("high", packed, 1 / 16), ("low", f"{name}.low_bits", 1.0)):
-                first = 0 if half == "high" else n_blocks
-                multipliers = folded.multipliers[first : first + n_blocks].reshape(n_blocks, 1, 1)
-                weights = self._add(f"{name}.m_{half}", multipliers)
-                one, zero = self._scalar(1.0), self._scalar(0)
-                inputs = [source, self._scalar(scale), self._scalar(8), weights, one, zero, one, zero]
-                self._unpack("QLinearConv", inputs, f"{name}.{half}", group=n_blocks, kernel_shape=[1])
-                halves.append(f"{name}.{half}")
-            self._unpack("Concat", halves, f"{name}.blocks", axis=1)
+        folded = fold4(self._array(high), self._array(low), self.scheme.block_size)
+        n_blocks = len(folded.packed)
+        packed = self._add(f"{_stem(high)}+{_stem(low)}.int4", folded.packed[None])  # (1, blocks, block)
+        self._unpack("BitwiseAnd", [packed, self._scalar(15)], f"{packed}_low")
+        one, zero = self._scalar(1.0), self._scalar(0)
+        for name, source, scale, multipliers, scales in (
+            (high, packed, 1 / 16, folded.high_multipliers, folded.high_scales),
+            (low, f"{packed}_low", 1.0, folded.low_multipliers, folded.low_scales),
+        ):
+            stem, matrix = _stem(name), self._array(name)
+            weights = self._add(f"{stem}.m", multipliers.reshape(n_blocks, 1, 1))
+            inputs = [source, self._scalar(scale), self._scalar(8), weights, one, zero, one, zero]
+            self._unpack("QLinearConv", inputs, f"{stem}.blocks", group=n_blocks, kernel_shape=[1])
             shape = self._add(f"shape_{'x'.join(map(str, matrix.shape))}", np.array(matrix.shape, dtype=np.int64))
-            self._unpack("Reshape", [f"{name}.blocks", shape], f"{name}.int8")
-            self._add_scales(name, folded.scales)
-        return f"{name}.int8", f"{name}.scale"
+            self._unpack("Reshape", [f"{stem}.blocks", shape], f"{stem}.int8")
+            self._add_scales(stem, scales)
 
     def _blocked_matmul(self, source: str, name: str, product: str, matrix: Floats) -> NodeProto:
         n_inputs, n_outputs = matrix.shape
@@ -213,8 +229,8 @@ class _Writer:
         """Return the nodes that replace a lookup in a float table."""
         name, indices, rows = _stem(node.input[0]), node.input[1], node.output[0]
         table = self._array(node.input[0])  # (rows, width)
-        block_size = self.scheme.block_size
-        if self.scheme.embedding_bits == 4 and table.shape[1] % block_size == 0 and fits_4_bits(*table.shape, block_size):
+        (n_rows, width), block_size = table.shape, self.scheme.block_size
+        if self.scheme.embedding_bits == 4 and width % block_size == 0 and fits_4_bits(n_rows, width, block_size):
             return self._gather4(name, indices, rows, table)
         if f"{name}.int8" not in self.names:
             rounded = round8(table)
@@ -270,5 +286,5 @@ def _stem(name: str) -> str:
 def _pack(values: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Return two 4-bit values per byte, offset by 8, the first in the low half: ``(rows, columns / 2)``."""
     codes = (values + 8).astype(np.uint8)
-    packed: NDArray[np.uint8] = codes[:, 0::2] | (codes[:, 1::2] << 4)
+    packed: NDArray[np.uint8] = codes[:, 0::2] + 16 * codes[:, 1::2]
     return packed

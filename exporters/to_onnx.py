@@ -149,7 +149,8 @@ def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Poolin
     if task not in TASKS:
         raise ValueError(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
     if config.model_type not in MODEL_TYPES:
-        raise ValueError(f"export: architecture {config.model_type!r} is not known. Use one of {', '.join(MODEL_TYPES)}.")
+        known = ", ".join(MODEL_TYPES)
+        raise ValueError(f"export: architecture {config.model_type!r} is not known. Use one of {known}.")
     if task == "feature-extraction" and (pooling is None or pooling.mode not in MODES):
         mode = pooling.mode if pooling else None
         raise ValueError(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
@@ -180,7 +181,8 @@ def _load(model_dir: Path, task: str, allow_pickle: bool) -> nn.Module:
             use_safetensors=None if allow_pickle else True,
         )
     if task == "feature-extraction" and hasattr(model, "pooler"):
-        model.pooler = None  # a sentence vector comes from the token vectors; the pooler would be dead weight
+        # A sentence vector comes from the token vectors; the pooler would be dead weight.
+        setattr(model, "pooler", None)  # noqa: B010 - mypy takes the attribute for a tensor
     return model.eval()
 
 

@@ -42,7 +42,7 @@ BAD = {
     "too few fields": ("a.csv", "text,label\na b,1\nc d\n", "line 3: has 1 fields"),
     "empty text": ("a.tsv", "sentence\tlabel\na b\t1\n  \t1\n", "line 3: the column 'sentence' holds no text"),
     "no label": ("a.tsv", "sentence\tlabel\na b\t1\nc d\t\n", "line 3: the label is missing"),
-    "NaN label": ("a.tsv", "sentence\tlabel\na b\t1\nc d\tNaN\n", "line 3: the label is missing"),
+    "NaN label": ("a.tsv", "sentence\tlabel\na b\t1\nc d\tNaN\n", "line 3: the label is 'NaN'"),
     "NaN score": (
         "a.tsv",
         "text\tscore\na b\t1.5\nc d\t2.5\ne f\tinf\n",

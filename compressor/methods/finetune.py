@@ -1,7 +1,8 @@
 """Train on the labels alone: no teacher.
 
 loss = cross-entropy(logits, label) for classes, mean squared error for a score. It makes teachers (``tenmeg
-finetune``), and it is the student-from-scratch arm of every comparison. It refuses sentence embeddings, which have no labels.
+finetune``), and it is the student-from-scratch arm of every comparison. It refuses sentence embeddings, which have no
+labels.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,140 @@
+"""Render the tables of README.md from the JSON files in docs/results; ``--check`` only says whether they agree.
+
+    python -m benchmarks.render [--check]
+
+A table stands between ``<!-- name -->`` and ``<!-- /name -->``. A result that is not there yet leaves its place empty.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parent.parent
+RESULTS_DIR = ROOT / "docs" / "results"
+PAGES = (ROOT / "README.md",)
+
+
+HEADER = (
+    "| task (dev set) | metric | teacher | package | drop, points | bytes | p50 / p95 ms | teacher as int8 | TF-IDF |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+SEARCH_HEADER = ("| known-item search | MRR@10 | bytes | p50 / p95 ms |", "|---|---|---|---|")
+
+
+def compress_table(result: dict[str, Any]) -> str:
+    """Return the main table: one row per task, everything from the same run."""
+    rows = result["rows"]
+    students = "; ".join(f"{row['name']}: {row['student']}" for row in rows)
+    note = (
+        "One seed, default settings, `--max-size 7MB --max-drop 3`; the dev sets were used for nothing else. Latency: "
+        f"text to answer, one thread, {rows[0]['machine'].get('cpu', 'this machine')}. Students: {students}. "
+        f"Repeat: `{result['command']}`."
+    )
+    return "\n".join([*HEADER, *map(_compress_row, rows), "", note])
+
+
+def _compress_row(row: dict[str, Any]) -> str:
+    scores, latency = row["scores"], row["latency_ms"]
+    beside = {other["name"]: other for other in row["baselines"]}
+    int8 = beside.get("teacher as ONNX int8")
+    tfidf = next((other for name, other in beside.items() if name.startswith("TF-IDF")), None)
+    cells = (
+        row["name"],
+        row["metric"],
+        f"{scores['teacher']:.4f}",
+        f"{scores['package']:.4f}",
+        f"{row['drop_points']:.2f}",
+        f"{row['bytes']:,}",
+        f"{latency['p50']:.1f} / {latency['p95']:.1f}",
+        _beside(int8),
+        _beside(tfidf),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def search_table(result: dict[str, Any]) -> str:
+    """Return the known-item search."""
+    note = (
+        f"{result['documents']:,} held-out docstrings: the first sentence is the query, the rest the document. "
+        f"One seed. Repeat: `{result['command']}`."
+    )
+    return "\n".join([*SEARCH_HEADER, *map(_search_row, result["rows"]), "", note])
+
+
+def _search_row(row: dict[str, Any]) -> str:
+    times = f"{row['p50_ms']:.2f} / {row['p95_ms']:.2f}"
+    return f"| {row['name']} | {row['mrr_at_10']:.3f} | {row['bytes']:,} | {times} |"
+
+
+def fault_lines(results: dict[str, dict[str, Any]]) -> str:
+    """Return one line for each of the smaller results that are there."""
+    lines = []
+    if "predicted_bytes" in results:
+        rows = results["predicted_bytes"]["rows"]
+        worst = max(abs(row["error_percent"]) for row in rows)
+        lines.append(
+            f"- Predicted against real package bytes, {len(rows)} shapes: off by {worst:.2f} % at most "
+            "(`python -m benchmarks.predicted_bytes`)."
+        )
+    if "kill_and_resume" in results:
+        kills = results["kill_and_resume"]["kills"]
+        lines.append(
+            f"- Killed with SIGKILL {len(kills)} times, in every step, and started again: the package is byte for byte "
+            "that of an undisturbed run (`python -m benchmarks.kill_and_resume`)."
+        )
+    if "bad_inputs" in results:
+        lines.append(
+            f"- {len(results['bad_inputs']['rows'])} bad inputs, none a traceback (`python -m benchmarks.bad_inputs`)."
+        )
+    return "\n".join(lines)
+
+
+def render(page: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return the page with every table whose result is there."""
+    tables: dict[str, Callable[[], str]] = {}
+    if fault_lines(results):
+        tables["faults"] = lambda: fault_lines(results)
+    if "compress" in results:
+        tables["compress"] = lambda: compress_table(results["compress"])
+    if "search" in results:
+        tables["search"] = lambda: search_table(results["search"])
+    for name, table in tables.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        content = table()
+        page = block.sub(lambda found, text=content: f"{found.group(1)}{text}\n{found.group(2)}", page)  # type: ignore[misc]
+    return page
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return the results by file name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS_DIR.glob("*.json"))}
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page does not agree with its results.")
+def main(check: bool) -> None:
+    """Write the tables, or check them."""
+    results = read_results()
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = render(old, results)
+        if check and new != old:
+            click.echo(f"{page.name} does not agree with docs/results; run python -m benchmarks.render", err=True)
+            sys.exit(1)
+        if not check and new != old:
+            page.write_text(new, encoding="utf-8")
+
+
+def _beside(other: dict[str, Any] | None) -> str:
+    if other is None or other["score"] is None:
+        return "-"
+    return f"{other['score']:.4f} in {other['bytes'] / 1e6:.2f} MB"
+
+
+if __name__ == "__main__":
+    main()
