@@ -29,6 +29,7 @@ STEPS = (
     "check", "vocab", "teacher", "student", "train-1-distill", "train-1-distill", "train-2-finetune", "export",
     "quantize", "verify", "package", "deliver",
 )  # fmt: skip
+LONG = ("teacher", "train-1-distill", "train-2-finetune")  # the steps that keep shards or checkpoints
 # The command line as it is, with shards and checkpoints small enough for a run of seconds.
 PROGRAM = (
     "import sys, compressor.cache as cache, compressor.train as train; "
@@ -63,8 +64,9 @@ def run_experiment(folder: Path, steps: tuple[str, ...] = STEPS, seed: int = 0, 
     draw = random.Random(seed)
     kills = []
     for number, step in enumerate(steps, start=1):
-        # A second kill of one step meets what the first left undone.
-        share = draw.uniform(0.1, 0.3) if step in steps[: number - 1] else draw.uniform(0.5, 0.8)
+        # Late where there is work to keep; but a second kill of one step meets only what the first left undone.
+        is_late = step in LONG and step not in steps[: number - 1]
+        share = draw.uniform(0.5, 0.8) if is_late else draw.uniform(0.05, 0.3)
         kills.append(kill_in(tiny, killed, step, number, share * durations[step]))
     started = time.monotonic()
     finish(tiny, killed, KILLED_SECONDS)

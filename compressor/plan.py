@@ -239,10 +239,12 @@ def _choose(recipe: Recipe, info: TeacherInfo, train: Table, positions: int) -> 
         )
     forms = Counter(word for text in [*train.texts, *(train.pairs or [])] for word in text.lower().split())
     most = least + int(TOKENS_PER_WORD_FORM * len(forms))
+    # Cosines feel the rounding of 4 bits more than a largest logit does: finer blocks are worth their bytes.
+    block_size = recipe.quantize.block_size or (16 if info.kind == "embedding" else 32)
     return shape.choose(
         info.shape,
         recipe.student,
-        recipe.quantize,
+        recipe.quantize.model_copy(update={"block_size": block_size}),
         recipe.vocab.size,
         (least, most),
         positions,

@@ -120,7 +120,10 @@ class StageCallback(TrainerCallback):
 
         self.progress(state.global_step, state.max_steps)
         self.saved_at = self.saved_at or time.monotonic()
-        if state.global_step < state.max_steps and time.monotonic() - self.saved_at > SAVE_SECONDS:
+        # Never after the last step of an epoch: a run that goes on there would not evaluate that epoch.
+        is_epoch_end = state.epoch is not None and state.epoch % 1 == 0
+        is_time = time.monotonic() - self.saved_at > SAVE_SECONDS and not is_epoch_end
+        if is_time and state.global_step < state.max_steps:
             control.should_save = True
             self.saved_at = time.monotonic()
         return control

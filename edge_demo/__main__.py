@@ -4,6 +4,7 @@ Exit codes: 0 answered, 1 the package is refused or cannot run here, 2 wrong usa
 """
 
 import argparse
+import ctypes
 import json
 import sys
 import time
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a label the console cannot show
+    _give_memory_back()
     try:
         from edge_demo import runtime  # after the arguments: --help and wrong usage answer at once
     except ImportError as error:
@@ -32,6 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if isinstance(error, runtime.PackageError) else 2
     print(json.dumps(answer, ensure_ascii=False) if options.json else _for_people(answer))
     return 0
+
+
+def _give_memory_back() -> None:
+    """Tell glibc to return what a model's unpacking frees: several megabytes less at the peak. Elsewhere: nothing."""
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of <malloc.h>
+    try:
+        ctypes.CDLL(None).mallopt(mmap_threshold, 65_536)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -127,10 +127,10 @@ def load(
     ``self_test=False`` runs no case; ``providers`` are onnxruntime's, the CPU when left out.
     """
     manifest, n_bytes = read_manifest(Path(path), verify=verify)
-    contents = _read_files(Path(path), manifest, verify=verify)
+    tokenizer_json = _read_files(Path(path), manifest, verify=verify)
     n_bytes += sum(entry["bytes"] for entry in manifest["files"].values())
-    session = _open_session(contents[manifest["model"]], manifest, threads, providers)
-    package = Package(manifest, n_bytes, *_open_tokenizer(contents[manifest["tokenizer"]], manifest), session)
+    session = _open_session(Path(path), manifest, threads, providers)
+    package = Package(manifest, n_bytes, *_open_tokenizer(tokenizer_json, manifest), session)
     if self_test:
         _self_test(package)
     return package
@@ -235,20 +235,20 @@ def _read_plain_file(folder: Path, path: str, n_bytes: int | None = None) -> byt
         raise PackageError(f"package: {path} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
-def _read_files(folder: Path, manifest: dict[str, Any], *, verify: bool) -> dict[str, bytes]:
-    """Compare every file with the manifest; return the bytes of the model and of the tokenizer."""
-    contents = {}
+def _read_files(folder: Path, manifest: dict[str, Any], *, verify: bool) -> bytes:
+    """Compare every file with the manifest; return the bytes of the tokenizer."""
+    tokenizer_json = b""
     for path, entry in manifest["files"].items():
         content = _read_plain_file(folder, path, entry["bytes"])
         if verify and hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise PackageError(f"package: {path} does not match its sha256. It is damaged or was edited; rebuild it.")
-        if path in (manifest["model"], manifest["tokenizer"]):
-            contents[path] = content  # the bytes that were checked are the bytes that are used
+        if path == manifest["tokenizer"]:
+            tokenizer_json = content
     for place in folder.rglob("*"):
         path = place.relative_to(folder).as_posix()
         if path not in {MANIFEST, *manifest["files"]} and (place.is_symlink() or not place.is_dir()):
             raise PackageError(f"package: {path} is not listed in the manifest. Remove it from the package.")
-    return contents
+    return tokenizer_json
 
 
 def _open_tokenizer(content: bytes, manifest: dict[str, Any]) -> tuple[tokenizers.Tokenizer, list[Any]]:
@@ -268,14 +268,15 @@ def _open_tokenizer(content: bytes, manifest: dict[str, Any]) -> tuple[tokenizer
     return tokenizer, [slot for place, slot in slots if slot[0] is None or slot[0] not in which[:place]]
 
 
-def _open_session(content: bytes, manifest: dict[str, Any], threads: int, providers: list[str] | None) -> Any:
+def _open_session(folder: Path, manifest: dict[str, Any], threads: int, providers: list[str] | None) -> Any:
     wanted = providers or ["CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=wanted)
+        # From the file: of bytes onnxruntime would keep a second copy.
+        session = onnxruntime.InferenceSession(str(folder / manifest["model"]), options, providers=wanted)
     except Exception as error:  # onnxruntime has a dozen unrelated exception types
         raise PackageError(f"package: onnxruntime cannot load {manifest['model']} ({_line(error)}).") from error
     if session.get_providers()[: len(wanted)] != wanted:

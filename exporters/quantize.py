@@ -6,10 +6,10 @@
 | embeddings | Gather of int8 rows and of their scales, Cast, Mul | GatherBlockQuantized (com.microsoft), Mul       |
 
 Four-bit matrices are stored in pairs, two values per byte, and unpacked to int8 by nodes with constant inputs only
-(BitwiseAnd, QLinearConv, Reshape), which onnxruntime folds when it loads the file: 4 bits on disk, the speed of int8. A
-matrix without a partner of its size keeps 8 bits. The other kernel, ``blocked``, is MatMulNBits (com.microsoft): half as
-fast on CPU, but it needs about 3 bytes per weight less memory while loading. Float16 scales are likewise followed by a
-Cast that is folded.
+(BitwiseAnd, QLinearConv, Reshape), which onnxruntime folds when it loads the file: 4 bits on disk, the speed of int8.
+A matrix without a partner of its size keeps 8 bits. The other kernel, ``blocked``, is MatMulNBits (com.microsoft):
+half as fast on CPU, but it needs about 3 bytes per weight less memory while loading. Float16 scales are likewise
+followed by a Cast that is folded.
 
 Products of two activations (attention scores) stay float. If a constant matrix or a float table is left, it raises,
 unless told that this is allowed. It takes graphs cleaned by ``exporters.optimize``; it needs no calibration data.

@@ -18,7 +18,7 @@ THIRD_PARTY = {
     "edge_demo": {"numpy", "onnxruntime", "tokenizers"},
 }
 # Inside compressor: the modules that may join training to exporting.
-JOINERS = {"run.py", "cli.py", "steps.py", "checks.py", "verification.py"}
+JOINERS = {"graphs.py", "run.py", "cli.py", "steps.py", "checks.py", "verification.py"}
 TORCH_FREE_MODULES = (
     "compressor.cli", "compressor.recipe", "compressor.report", "compressor.doctor", "compressor.objective",
     "exporters.budget", "exporters.package", "edge_demo.runtime",
