@@ -145,7 +145,7 @@ OUTPUT = [
     Case(
         "Output", "a run whose run.json is damaged", COMPRESS,
         r"--output .*out is not empty and holds no run\. Choose another --output, or give --overwrite",
-        lambda here, tiny: (bad.full_output(here, tiny), (here / "out" / "run.json").write_text("{")),
+        bad.damaged_run,
     ),
     Case("Output", "a file", COMPRESS, r"--output .*out is a file, expected a folder\. Choose",
          bad.text_file("out", "x")),
@@ -242,7 +242,7 @@ TEACHERS = [
     ),
     Case(
         "Teacher", "no tokenizer", TEACHER, r"teacher: .*tokenizer.* Add (its|a) tokenizer\.json",
-        bad.teacher(lambda folder: [(folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")]),
+        bad.teacher(bad.no_tokenizer),
     ),
     Case(
         "Teacher", "a tokenizer that is no JSON", TEACHER,

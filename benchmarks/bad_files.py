@@ -108,6 +108,12 @@ def no_weights_but(name: str, content: bytes) -> Callable[[Path], None]:
     return change
 
 
+def no_tokenizer(folder: Path) -> None:
+    """Remove the tokenizer."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
 def missing_shard(folder: Path) -> None:
     """Say that the weights are in two files, and have one."""
     names = {
@@ -189,6 +195,12 @@ def full_output(here: Path, _tiny: Tiny) -> None:
     """Put somebody's file into the output folder."""
     (here / "out").mkdir()
     (here / "out" / "thesis.txt").write_text("three years of work", encoding="utf-8")
+
+
+def damaged_run(here: Path, tiny: Tiny) -> None:
+    """Damage the mark of the run in the output folder."""
+    full_output(here, tiny)
+    (here / "out" / "run.json").write_text("{", encoding="utf-8")
 
 
 def recipe(text: str) -> Make:

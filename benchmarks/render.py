@@ -83,13 +83,16 @@ def fault_lines(results: dict[str, dict[str, Any]]) -> str:
         )
     if "kill_and_resume" in results:
         kills = results["kill_and_resume"]["kills"]
+        differing = results["kill_and_resume"]["differing_files"]
         lines.append(
-            f"- Killed with SIGKILL {len(kills)} times, in every step, and started again: the package is byte for byte "
-            "that of an undisturbed run (`python -m benchmarks.kill_and_resume`)."
+            f"- Killed with SIGKILL {len(kills)} times, in every step, and started again: {differing} of "
+            f"{results['kill_and_resume']['compared_files']} files differ from those of an undisturbed run "
+            "(`python -m benchmarks.kill_and_resume`)."
         )
     if "bad_inputs" in results:
         lines.append(
-            f"- {len(results['bad_inputs']['rows'])} bad inputs, none a traceback (`python -m benchmarks.bad_inputs`)."
+            f"- {len(results['bad_inputs']['cases'])} awkward inputs, {results['bad_inputs']['n_bad']} answered badly "
+            "(`python -m benchmarks.bad_inputs`)."
         )
     return "\n".join(lines)
 

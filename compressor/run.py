@@ -17,7 +17,7 @@ from typing import Any
 from compressor import training, verification
 from compressor.checks import measured_parts
 from compressor.finetuning import finetune
-from compressor.journal import Journal, code_digest, versions, write_json, write_text
+from compressor.journal import Journal, code_digest, is_first_process, versions, write_json, write_text
 from compressor.plan import Plan, plan
 from compressor.progress import quiet_libraries
 from compressor.recipe import Recipe
@@ -83,12 +83,13 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     check_output(recipe, out_dir, overwrite)
     quiet_libraries()
     planned = plan(recipe)
-    _open_output(recipe, out_dir, overwrite)
-    journal = Journal(out_dir / "steps", echo)
-    for line in planned.lines():
-        echo(line)
     resolved = planned.resolved
-    write_text(out_dir / "recipe.toml", resolved.dumps())
+    if is_first_process():
+        _open_output(recipe, out_dir, overwrite)
+        write_text(out_dir / "recipe.toml", resolved.dumps())
+        for line in planned.lines():
+            echo(line)
+    journal = Journal(out_dir / "steps", echo)
     data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
     journal.step(
@@ -108,6 +109,8 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
     journal.step("verify", checks, (model_step, "vocab", "teacher", "export", "quantize"), sources.verify)
     journal.step("package", {"recipe": resolved.digest()}, ("verify", "quantize", "vocab"), sources.package)
+    if not is_first_process():
+        raise SystemExit(0)  # under torchrun only the first process has something left to do
     return _deliver(planned, journal, model_step, out_dir)
 
 

@@ -103,7 +103,9 @@ def choose(
             "--heads so that heads divides hidden."
         )
     # The first that fits has the smallest loss; ties go to fewer parameters.
-    candidates.sort(key=lambda found: (round(expected_loss(teacher, found[0], found[1], least), 9), found[0].n_parameters))
+    candidates.sort(
+        key=lambda found: (round(expected_loss(teacher, found[0], found[1], least), 9), found[0].n_parameters)
+    )
     for shape, scheme in candidates:
         if max_ms is not None and estimate_ms(shape, scheme) > max_ms:
             continue
