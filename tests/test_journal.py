@@ -165,4 +165,5 @@ def test_other_processes_wait_for_the_first_and_do_not_write(tmp_path):
         subprocess.Popen([*command, rank], env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
         for rank in ("1", "0")
     ]
-    assert {run.communicate(timeout=60)[0].strip() for run in runs} == {"0"}
+    # A process that starts late says that the step was done before; what it reads is the same.
+        assert {run.communicate(timeout=60)[0].splitlines()[-1] for run in runs} == {"0"}
