@@ -166,4 +166,4 @@ def test_other_processes_wait_for_the_first_and_do_not_write(tmp_path):
         for rank in ("1", "0")
     ]
     # A process that starts late says that the step was done before; what it reads is the same.
-        assert {run.communicate(timeout=60)[0].splitlines()[-1] for run in runs} == {"0"}
+    assert {run.communicate(timeout=60)[0].splitlines()[-1] for run in runs} == {"0"}
