@@ -26,7 +26,7 @@ import numpy.typing as npt
 from benchmarks.docstrings import Docstring, docstrings, sentences_of
 
 Array = npt.NDArray[np.float32]
-N_TRAIN, N_EVAL, N_DOCUMENTS = 20_000, 500, 2_000
+N_TRAIN, N_EVAL, N_DOCUMENTS = 16_000, 500, 2_000
 N_TIMED = 200
 MAX_LENGTH = 96
 

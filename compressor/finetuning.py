@@ -115,7 +115,7 @@ def prepare(job: FinetuneJob) -> Prepared:
     filled = stage.model_copy(
         update={
             "batch_size": stage.batch_size or (64 if n_rows >= MANY_ROWS else 32),
-            "epochs": stage.epochs or (3.0 if n_rows >= MANY_ROWS else 5.0),
+            "epochs": stage.epochs or (3.0 if n_rows >= MANY_ROWS else 4.0),
             "learning_rate": stage.learning_rate or 7e-5,
         }
     )

@@ -4,6 +4,7 @@ Each takes the plan and the folder it may write into (see ``compressor.journal``
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,8 @@ from vocab.save import save_tokenizer
 from vocab.statistics import statistics
 from vocab.train import train_vocabulary
 
+logger = logging.getLogger(__name__)
+CACHE_BYTES = 4_000_000_000  # of hidden states on disk
 MONITOR_ROWS = 2000  # rows scored after every epoch, for the curve in the report; nothing is chosen by them
 
 
@@ -43,7 +46,22 @@ def cached_layers(planned: Plan) -> list[int]:
         options = build_options(stage.method, stage.options)
         if getattr(options, "hidden", 0.0) > 0:
             wanted = max(wanted, getattr(options, "layers", 0))
+    affordable = CACHE_BYTES // _layer_bytes(planned)
+    if affordable < wanted:
+        logger.warning(
+            "teacher: %d of %d layers of hidden states are cached, for more would take over %.0f GB of disk; "
+            "--max-rows or --max-length make room", affordable, wanted, CACHE_BYTES / 1e9,
+        )  # fmt: skip
+    wanted = min(wanted, affordable)
     return list(spread_layers(planned.info.shape.layers, wanted)) if wanted else []
+
+
+def _layer_bytes(planned: Plan) -> int:
+    """Return about how many bytes one layer of the training rows takes in the cache: float16, one state per word."""
+    table = training_rows(planned)
+    texts = [*table.texts, *(table.pairs or [])]
+    n_words = sum(min(int(1.2 * len(text.split())) + 1, planned.max_length) for text in texts)
+    return 2 * planned.info.shape.hidden * max(n_words, 1)
 
 
 def training_rows(planned: Plan) -> Table:
