@@ -125,7 +125,13 @@ def run_vocab(planned: Plan, part: Path) -> None:
         mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
     (part / "tokenizer").mkdir(exist_ok=True)
     save_tokenizer(student, part / "tokenizer", config, planned.max_length)
-    write_json(part / "statistics.json", statistics(student, teacher, planned.evaluation.texts))
+    found = statistics(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
+    if found["newly_unknown_texts"]:
+        raise ValueError(
+            f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and the "
+            "new vocabulary does not. Give a larger --vocab-size, or 0 to keep the teacher's."
+        )
+    write_json(part / "statistics.json", found)
 
 
 def student_tokenizer(journal: Journal) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Every supported family goes the whole way with a tokenizer of its own kind, from a tiny teacher to an opened package."""
+"""Every supported family, with a tokenizer of its own kind, goes from a tiny teacher to an opened package."""
 
 from pathlib import Path
 
