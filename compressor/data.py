@@ -123,6 +123,13 @@ def select(table: Table, indices: Sequence[int]) -> Table:
     return replace(table, texts=texts, pairs=pairs, labels=labels, sha256=_digest(texts, pairs, labels))  # type: ignore[arg-type]
 
 
+def single_texts(table: Table) -> Table:
+    """Return the table with both texts of every pair as rows of their own, each text once, without labels."""
+    if table.pairs is None:
+        return table
+    return replace(table, texts=list(dict.fromkeys([*table.texts, *table.pairs])), pairs=None, labels=None)
+
+
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     """Return (train, held out): about ``share`` of the rows, of every class alike, chosen by seed.
 

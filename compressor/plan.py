@@ -120,7 +120,8 @@ def plan(recipe: Recipe) -> Plan:
     max_length = recipe.teacher.max_length or _max_length(recipe, info, train)
     family_offset = info.shape.positions - _positions(info)
     choice = _choose(recipe, info, train, max_length + family_offset)
-    stages = tuple(_fill_stage(stage, info, choice.shape, train, max_length) for stage in recipe.stage)
+    rows = data.single_texts(train) if info.kind == "embedding" else train
+    stages = tuple(_fill_stage(stage, info, choice.shape, rows, max_length) for stage in recipe.stage)
     resolved = recipe.model_copy(
         update={
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
@@ -143,7 +144,7 @@ def plan(recipe: Recipe) -> Plan:
             "stage": stages,
         }
     )
-    n_steps, seconds = _effort(stages, choice.shape, train, max_length)
+    n_steps, seconds = _effort(stages, choice.shape, rows, max_length)
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds)
 
 

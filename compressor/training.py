@@ -66,11 +66,7 @@ def _layer_bytes(planned: Plan) -> int:
 
 def training_rows(planned: Plan) -> Table:
     """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
-    table = planned.train
-    if planned.spec.kind != "embedding" or table.pairs is None:
-        return table
-    texts = list(dict.fromkeys([*table.texts, *table.pairs]))
-    return Table(texts=texts, pairs=None, labels=None, columns=table.columns, sha256=table.sha256, source=table.source)
+    return data.single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
 
 
 def load_teacher(planned: Plan) -> "tuple[Any, Tokenizer]":
