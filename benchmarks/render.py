@@ -29,9 +29,9 @@ SEARCH_HEADER = ("| known-item search | MRR@10 | bytes | p50 / p95 ms |", "|---|
 def compress_table(result: dict[str, Any]) -> str:
     """Return the main table: one row per task, everything from the same run."""
     rows = result["rows"]
-    students = "; ".join(f"{row['name']}: {row['student']}" for row in rows)
+    students = "; ".join(f"{row['name']}: {row['student']}, {row['stages'][0]['epochs']:g} epochs" for row in rows)
     note = (
-        "One seed, default settings, `--max-size 7MB --max-drop 3`; the dev sets were used for nothing else. Latency: "
+        "One seed, `--max-size 7MB --max-drop 3`; the dev sets were used for nothing else. Latency: "
         f"text to answer, one thread, {rows[0]['machine'].get('cpu', 'this machine')}. Students: {students}. "
         f"Repeat: `{result['command']}`."
     )
