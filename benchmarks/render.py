@@ -83,7 +83,7 @@ def fault_lines(results: dict[str, dict[str, Any]]) -> str:
         )
     if "kill_and_resume" in results:
         kills = results["kill_and_resume"]["kills"]
-        differing = results["kill_and_resume"]["differing_files"]
+        differing = len(results["kill_and_resume"]["differing_files"])
         lines.append(
             f"- Killed with SIGKILL {len(kills)} times, in every step, and started again: {differing} of "
             f"{results['kill_and_resume']['compared_files']} files differ from those of an undisturbed run "
