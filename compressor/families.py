@@ -68,15 +68,21 @@ class Family:
     has_token_types: bool = True
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
     head_layers: int = 1  # dense hidden x hidden layers before the classifier
+    has_pooler: bool = False  # the bare encoder ends in a pooler, which sentence embeddings do not use
     embeddings: tuple[str, ...] = field(default=("word_embeddings", "position_embeddings", "token_type_embeddings"))
+
+    @property
+    def without_pooler(self) -> dict[str, bool]:
+        """Arguments that build the bare encoder without its pooler."""
+        return {"add_pooling_layer": False} if self.has_pooler else {}
 
     def module(self, layer: int, role: str) -> str:
         """Return the module path of a role in a layer, relative to the encoder."""
         return f"{self.layer.format(layer)}.{self.roles[role]}"
 
 
-_BERT = Family("bert", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG)
-_ROBERTA = Family("roberta", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG, position_offset=2)
+_BERT = Family("bert", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG, has_pooler=True)
+_ROBERTA = Family("roberta", "encoder.layer.{}", BERT_LAYER, BERT_CONFIG, position_offset=2, has_pooler=True)
 FAMILIES = MappingProxyType(
     {
         "bert": _BERT,

@@ -20,7 +20,7 @@ from compressor.evaluate import evaluate, targets_of
 from compressor.forward import predictor, takes_segments
 from compressor.journal import Journal, is_first_process, sha256_file, write_json
 from compressor.objective import Context, build_options, load_method
-from compressor.progress import bar, quiet_libraries
+from compressor.progress import quiet_libraries, step_bar
 from compressor.recipe import FinetuneJob, StageSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
@@ -138,14 +138,7 @@ def _train(prepared: Prepared, seed: int, part: Path) -> None:
     optimisation = Optimisation(
         stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, seed
     )
-    with bar("finetune", n_steps(len(prepared.train), optimisation), "steps") as advance:
-        done = 0
-
-        def progress(step: int, _total: int) -> None:
-            nonlocal done
-            advance(step - done)
-            done = step
-
+    with step_bar("finetune", n_steps(len(prepared.train), optimisation)) as progress:
         train_stage(objective, rows, collate, optimisation, part / "work", None, progress)
     if not is_first_process():
         return

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from compressor import data, shape, tasks
 from compressor.data import Table
 from compressor.evaluate import targets_of
+from compressor.families import family_of
 from compressor.objective import build_options, check_method
 from compressor.recipe import Recipe, StageSection, StudentSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
 from exporters.budget import Scheme, Shape
+from vocab.least import least_size
+from vocab.surfaces import Kind
+from vocab.train import kind_of
 
 LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
@@ -116,10 +121,12 @@ def plan(recipe: Recipe) -> Plan:
         pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
         scored=evaluation.labels is not None,
     )
-    check_sizes(recipe, info)
-    max_length = recipe.teacher.max_length or _max_length(recipe, info, train)
-    family_offset = info.shape.positions - _positions(info)
-    choice = _choose(recipe, info, train, max_length + family_offset)
+    tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
+    check_sizes(recipe, info, tokenizer)
+    max_length = recipe.teacher.max_length or _max_length(recipe, info, train, tokenizer)
+    kind = recipe.vocab.kind or kind_of(tokenizer.to_str())
+    offset = family_of(info.config["model_type"]).position_offset
+    choice = _choose(recipe, info, train, max_length + offset, kind, tokenizer)
     rows = data.single_texts(train) if info.kind == "embedding" else train
     stages = tuple(_fill_stage(stage, info, choice.shape, rows, max_length) for stage in recipe.stage)
     resolved = recipe.model_copy(
@@ -127,7 +134,7 @@ def plan(recipe: Recipe) -> Plan:
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
             "vocab": recipe.vocab.model_copy(
                 update={
-                    "kind": _vocab_kind(recipe, info),
+                    "kind": kind,
                     "size": 0 if recipe.vocab.size == 0 else choice.shape.vocab_size,
                 }
             ),
@@ -187,15 +194,16 @@ def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]]
     return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
 
 
-def check_sizes(recipe: Recipe, info: TeacherInfo) -> None:
+def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
     """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
     given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
     limits = {name: getattr(info.shape, name) for name in given}
-    for name, limit in ({**limits, "max-length": _positions(info)}).items():
+    n_positions = info.shape.positions - family_of(info.config["model_type"]).position_offset
+    for name, limit in ({**limits, "max-length": n_positions}).items():
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
             raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
-    n_tokens = len(load_tokenizer(info.folder))
+    n_tokens = tokenizer.get_vocab_size()
     if n_tokens > info.shape.vocab_size:
         raise ValueError(
             f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
@@ -203,36 +211,21 @@ def check_sizes(recipe: Recipe, info: TeacherInfo) -> None:
         )
 
 
-def _positions(info: TeacherInfo) -> int:
-    from compressor.families import family_of
-
-    return info.shape.positions - family_of(info.config["model_type"]).position_offset
-
-
-def _max_length(recipe: Recipe, info: TeacherInfo, train: Table) -> int:
+def _max_length(recipe: Recipe, info: TeacherInfo, train: Table, tokenizer: Tokenizer) -> int:
     """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary."""
     from compressor.batches import encode_rows
 
     sample = data.subset(train, min(LENGTH_ROWS, len(train)), recipe.seed)
-    tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
     longest = np.quantile(encode_rows(tokenizer, sample, info.max_length).lengths, LENGTH_QUANTILE)
     finer = 1.0 if recipe.vocab.size == 0 else FINER_CUT
     return int(min(info.max_length, max(MIN_LENGTH, math.ceil(longest * finer / 8) * 8)))
 
 
-def _vocab_kind(recipe: Recipe, info: TeacherInfo) -> str:
-    from vocab.train import kind_of
-
-    return recipe.vocab.kind or kind_of(load_tokenizer(info.folder)._tokenizer.to_str())
-
-
-def _choose(recipe: Recipe, info: TeacherInfo, train: Table, positions: int) -> shape.Choice:
-    from vocab.least import least_size
-
+def _choose(
+    recipe: Recipe, info: TeacherInfo, train: Table, positions: int, kind: Kind, tokenizer: Tokenizer
+) -> shape.Choice:
     budget = recipe.budget.to_budget()
-    kind = _vocab_kind(recipe, info)
-    tokenizer = load_tokenizer(info.folder)._tokenizer
-    least = least_size(tokenizer, kind)  # type: ignore[arg-type]
+    least = least_size(tokenizer, kind)
     if recipe.vocab.size and recipe.vocab.size < least:
         raise ValueError(
             f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "

@@ -27,3 +27,17 @@ def bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
             shown.update(n_done)
 
         yield advance
+
+
+@contextmanager
+def step_bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that is told which step is done, as the trainer counts them; a resumed stage starts late."""
+    with bar(title, total, "steps") as advance:
+        done = 0
+
+        def progress(step: int, _total: int) -> None:
+            nonlocal done
+            advance(step - done)
+            done = step
+
+        yield progress

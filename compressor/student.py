@@ -86,8 +86,7 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if info.task == "feature-extraction":
-            extra = {"add_pooling_layer": False} if kind in ("bert", "roberta", "xlm-roberta", "camembert") else {}
-            model = AutoModel.from_config(config, **extra)
+            model = AutoModel.from_config(config, **family_of(kind).without_pooler)
         else:
             model = AutoModelForSequenceClassification.from_config(config)
     return model.float().eval()

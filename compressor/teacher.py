@@ -152,7 +152,7 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     from optimum.exporters.tasks import TasksManager
 
     auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
-    extra = {"add_pooling_layer": False} if info.task == "feature-extraction" and _has_pooler(info) else {}
+    extra = family_of(info.config["model_type"]).without_pooler if info.task == "feature-extraction" else {}
     try:
         model = auto_class.from_pretrained(
             info.folder,
@@ -187,10 +187,6 @@ def hash_files(folder: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-def _has_pooler(info: TeacherInfo) -> bool:
-    return info.config["model_type"] in ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 def _pooling(folder: Path) -> Pooling | None:

@@ -20,12 +20,13 @@ from compressor.batches import Collator, encode_rows
 from compressor.cache import fill_cache, open_cache, spread_layers
 from compressor.data import Table
 from compressor.evaluate import evaluate
+from compressor.families import family_of
 from compressor.forward import device, predictor, takes_segments, teacher_outputs
 from compressor.importance import SAMPLE_ROWS
 from compressor.journal import Journal, is_first_process, write_json
 from compressor.objective import Context, build_options, load_method
 from compressor.plan import Plan, labels_of
-from compressor.progress import bar
+from compressor.progress import bar, step_bar
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
 from compressor.train import Optimisation, discard, n_steps, train_stage
@@ -177,14 +178,7 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     optimisation = Optimisation(
         stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, planned.resolved.seed
     )
-    with bar(stage.method, n_steps(len(table), optimisation), "steps") as advance:
-        done = 0
-
-        def progress(step: int, _total: int) -> None:
-            nonlocal done
-            advance(step - done)
-            done = step
-
+    with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
         monitor = _monitor(planned, journal, tokenizer)
         train_stage(objective, rows, collate, optimisation, part / "work", monitor, progress)
     if not is_first_process():
@@ -200,9 +194,8 @@ def load_student(planned: Plan, folder: Path) -> Any:
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     if planned.info.task == "feature-extraction":
-        narrow = {"add_pooling_layer": False} if planned.info.config["model_type"] != "distilbert" else {}
-        narrow = {} if planned.info.config["model_type"] == "electra" else narrow
-        return AutoModel.from_pretrained(folder, dtype=torch.float32, **narrow)
+        family = family_of(planned.info.config["model_type"])
+        return AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
     return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
 
 

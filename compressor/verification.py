@@ -236,7 +236,7 @@ class Sources:
         scored = planned.train.labels is not None or planned.spec.kind == "embedding"
         if scored and planned.evaluation.labels is not None:
             simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)
-            found.append(simple._asdict() if hasattr(simple, "_asdict") else dict(simple.__dict__))
+            found.append(simple._asdict())
         found.append(self._teacher_int8(part))
         return found
 
