@@ -5,7 +5,7 @@ two vocabularies can be compared word by word. Truncation happens here and nowhe
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from torch.utils.data import Dataset, Sampler
 from compressor.cache import TeacherCache
 from compressor.data import Table
 from vocab.align import align_batch
+
+Collate = Callable[[Sequence[int]], dict[str, Tensor]]  # row numbers to a padded batch
 
 CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
 CUT_CHARACTERS = 100  # characters that a token has at most, generously
@@ -70,6 +72,20 @@ def _units(encoding: Encoding, words: npt.NDArray[np.int32]) -> npt.NDArray[np.i
     return units
 
 
+class Visit(int):
+    """A row number that knows when it is visited: what is drawn for a row can differ each time, and be repeated."""
+
+    epoch: int
+    done: float  # epochs done before this visit
+
+    @classmethod
+    def at(cls, row: int, epoch: int, done: float) -> "Visit":
+        """Return the visit of ``row``."""
+        visit = cls(row)
+        visit.epoch, visit.done = epoch, done
+        return visit
+
+
 class RowDataset(Dataset[int]):
     """Row numbers: the collator looks everything else up, so nothing is copied per row."""
 
@@ -93,32 +109,30 @@ class Collator:
         has_segments: bool,
         labels: npt.NDArray[np.generic] | None = None,
         teacher: TeacherCache | None = None,
+        has_words: bool = False,
     ) -> None:
-        self.rows, self.pad_id, self.has_segments, self.labels, self.teacher = (
-            rows,
-            pad_id,
-            has_segments,
-            labels,
-            teacher,
-        )
+        self.rows, self.pad_id, self.has_segments, self.labels = rows, pad_id, has_segments, labels
+        self.teacher = teacher
+        self.has_words = has_words or (teacher is not None and bool(teacher.layers))
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return the padded batch; names and shapes as the methods document them."""
         spans = [slice(self.rows.starts[index], self.rows.starts[index + 1]) for index in indices]
-        ids = _pad([self.rows.ids[span] for span in spans], self.pad_id)
-        mask = _pad([np.ones(span.stop - span.start, dtype=np.int64) for span in spans], 0)
+        ids = pad([self.rows.ids[span] for span in spans], self.pad_id)
+        mask = pad([np.ones(span.stop - span.start, dtype=np.int64) for span in spans], 0)
         batch = {"input_ids": ids, "attention_mask": mask}
         if self.has_segments:
-            batch["token_type_ids"] = _pad([self.rows.segments[span] for span in spans], 0)
+            batch["token_type_ids"] = pad([self.rows.segments[span] for span in spans], 0)
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[np.asarray(indices)])
+        if self.has_words:
+            batch["words"] = pad([self.rows.words[span] for span in spans], -1)
         if self.teacher is not None:
             batch["teacher_output"] = torch.from_numpy(self.teacher.outputs(indices))
             if self.teacher.layers:
-                batch["words"] = _pad([self.rows.words[span] for span in spans], -1)
                 states, units = self.teacher.states(indices)
                 batch["teacher_states"] = states  # (batch, units, layers, teacher width)
-                batch["teacher_units"] = _pad(units, -1)
+                batch["teacher_units"] = pad(units, -1)
         return batch
 
 
@@ -150,10 +164,12 @@ class LengthSampler(Sampler[int]):
         full = [batch for batch in batches if len(batch) == self.batch_size]
         rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one: it must come last
         shuffled = [full[index] for index in rng.permutation(len(full))] + rest
-        return iter(np.concatenate(shuffled).tolist())
+        rows = np.concatenate(shuffled).tolist()
+        return (Visit.at(row, self.epoch, self.epoch + place / len(rows)) for place, row in enumerate(rows))
 
 
-def _pad(arrays: Sequence[npt.NDArray[np.generic]], fill: int) -> Tensor:
+def pad(arrays: Sequence[npt.NDArray[np.generic]], fill: int) -> Tensor:
+    """Return the arrays as rows of one int64 tensor (rows, longest), filled up at the end."""
     width = max(len(array) for array in arrays)
     padded = np.full((len(arrays), width), fill, dtype=np.int64)
     for row, array in enumerate(arrays):

@@ -9,6 +9,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from exporters.budget import Shape
 
 TOKENIZER_FILES = (
@@ -41,6 +44,38 @@ def check_weights(folder: Path, shape: Shape, allow_pickle: bool) -> None:
     whole = [folder / "model.safetensors"] if (folder / "model.safetensors").is_file() else _shards(folder)
     for path in whole or found:
         _check_words(path, _tensors(path), shape)
+
+
+def read_embeddings(folder: Path) -> npt.NDArray[np.float32]:
+    """Return the table of word embeddings (tokens, width) without loading the rest of the model.
+
+    Raises:
+        ValueError: if the folder holds no safetensors file with such a table, or one in an unknown type.
+    """
+    whole = [folder / "model.safetensors"] if (folder / "model.safetensors").is_file() else _shards(folder)
+    for path in whole or sorted(folder.glob("*.safetensors")):
+        for name, entry in _tensors(path).items():
+            if name.endswith("word_embeddings.weight"):
+                return _read_table(path, entry)
+    raise ValueError(
+        f"teacher: {folder} holds no safetensors file with word embeddings, which --vocab-rule embedding compares. "
+        "Save the model as safetensors (save_pretrained does), or use another --vocab-rule."
+    )
+
+
+def _read_table(path: Path, entry: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """Read one tensor by its place in the header."""
+    types = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
+    if entry["dtype"] not in types:
+        raise ValueError(f"teacher: {path} holds word embeddings as {entry['dtype']}, expected {', '.join(types)}.")
+    first, end = entry["data_offsets"]
+    with path.open("rb") as file:
+        (n_header,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + n_header + first)
+        values = np.frombuffer(file.read(end - first), dtype=types[entry["dtype"]])
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return values.reshape(entry["shape"]).astype(np.float32)
 
 
 def _check_pickles(folder: Path, allow_pickle: bool) -> None:

@@ -95,6 +95,8 @@ def verify_package(
             needs_label=opened.manifest["kind"] != "embedding",
         )  # fmt: skip
         found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
+        if teacher is not None:
+            found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
     if budget.latency is not None or runs is not None:
         rows = table if eval is not None else sample_rows(None, None, None)
         found["latency"] = time_answers(opened, rows, ep, threads, runs)
@@ -204,6 +206,17 @@ def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: b
         )
     drop = {} if theirs is None else {"teacher": theirs, "drop": 100 * (theirs - metrics[spec.metric])}
     return {**metrics, "metric": spec.metric, "rows": len(table), **drop}
+
+
+def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[str, Any]:
+    """Say how the package's vocabulary cuts the words of the rows, against the teacher's."""
+    from tokenizers import Tokenizer
+
+    from compressor.teacher import find_folder, load_tokenizer
+    from vocab.certificate import certificate
+
+    theirs = load_tokenizer(find_folder(teacher, None, False))._tokenizer  # the tokenizers.Tokenizer inside
+    return certificate(Tokenizer.from_file(str(tokenizer_path)), theirs, [*table.texts, *(table.pairs or [])])
 
 
 def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:

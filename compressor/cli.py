@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from compressor import __version__
-from compressor.console import Group, result, say, stop_if
+from compressor.console import DefaultGroup, Group, result, say, stop_if
 from compressor.options import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags, to_recipe
 
 
@@ -25,17 +25,18 @@ def main() -> None:
 
 
 @main.command()
-@flags("teacher", "train", "eval", *BUDGET, "output", "method", "option", *SHAPE, *BITS, *OPTIMISATION, *COLUMNS,
-       *TEACHER, "ep", "threads", "runs", "baselines", "overwrite", "dry_run", "as_json",
+@flags("teacher", "train", "eval", *BUDGET, "output", "recipe", "method", "option", *SHAPE, *BITS, *OPTIMISATION,
+       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "overwrite", "dry_run", "as_json",
        required=("teacher", "train", "output"))  # fmt: skip
-def compress(output: Path, overwrite: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+def compress(recipe: str | None, output: Path, overwrite: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
     """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
 
     What is left out is decided by --max-size; --dry-run shows the decisions. A killed run goes on when repeated.
     """
     from compressor.recipe import from_dict
+    from compressor.shipped import base
 
-    _run(from_dict(to_recipe(values)), output, overwrite, dry_run)
+    _run(from_dict(to_recipe(values, base(recipe) if recipe else None)), output, overwrite, dry_run)
 
 
 @main.command()
@@ -81,15 +82,34 @@ def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> Non
     )
 
 
-@main.command()
-@flags("teacher", "train", "vocab_size", "output", "vocab_kind", "seed", "text_column", "pair_column", "revision",
-       "offline", "overwrite", "as_json", required=("teacher", "train", "vocab_size", "output"))  # fmt: skip
-def vocab(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+@main.group("vocab", cls=DefaultGroup)
+def vocabulary() -> None:
+    """Train a vocabulary of an exact size on the rows and map it onto the teacher's; 'curve' helps to choose it."""
+
+
+@vocabulary.command("train")
+@flags("teacher", "train_files", "vocab_size", "output", "vocab_kind", "vocab_rule", "balance", "seed", "text_column",
+       "pair_column", "revision", "offline", "overwrite", "as_json",
+       required=("teacher", "train_files", "vocab_size", "output"))  # fmt: skip
+def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
-    from compressor.steps import train_vocab
+    from compressor.vocabulary import train_vocab
 
     done = train_vocab(out_dir=output, overwrite=overwrite, **values)
     result(done, _lines(done))
+
+
+@vocabulary.command("curve")
+@flags("teacher", "train_files", "output", "max_size", "vocab_bytes", "sizes", "vocab_kind", "vocab_rule", "balance",
+       "layers", "hidden", "heads", "ffn", *BITS, "max_length", "seed", "text_column", "pair_column", "revision",
+       "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
+def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+    """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
+    from compressor.vocabulary import draw_curve
+
+    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **values)
+    result(done, lines)
+    stop_if(done["violations"])
 
 
 @main.command()
@@ -169,6 +189,17 @@ def methods(name: str | None, as_json: bool) -> None:
     from compressor.steps import describe_methods
 
     done, lines = describe_methods(name)
+    result(done, lines)
+
+
+@main.command()
+@click.argument("name", required=False)
+@flags("as_json")
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the recipes that 'tenmeg compress --recipe NAME' knows, or show the one called NAME."""
+    from compressor.shipped import describe_recipes
+
+    done, lines = describe_recipes(name)
     result(done, lines)
 
 

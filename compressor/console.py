@@ -64,6 +64,26 @@ class Group(click.Group):
     command_class = Command
 
 
+class DefaultGroup(Group):
+    """A command with commands of its own: without the name of one, it is the one called ``default``."""
+
+    default = "train"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default's name in front of flags."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the default's flags, then the commands."""
+        command = self.commands[self.default]
+        rows = [row for parameter in command.get_params(ctx) if (row := parameter.get_help_record(ctx)) is not None]
+        with formatter.section(f"Options of {self.default}"):
+            formatter.write_dl(rows)
+        self.format_commands(ctx, formatter)
+
+
 def say(text: str) -> None:
     """Tell the person something that is not the result."""
     click.echo(text, err=True)

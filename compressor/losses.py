@@ -56,3 +56,35 @@ def similarity_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared difference of the two matrices of cosines within the batch: it needs no common width."""
     ours, theirs = (F.normalize(states.float(), dim=-1) for states in (student, teacher))
     return (ours @ ours.T - theirs @ theirs.T).square().mean()
+
+
+def word_attention(attention: Tensor, words: Tensor, n_words: int) -> Tensor:
+    """Return how much each word attends to each other word (batch, n_words, n_words): rows of words sum to at most 1.
+
+    Weights are summed over the pieces of the word that is looked at, averaged over the pieces of the word that looks
+    and over the heads; what goes to tokens without a word is left out.
+
+    Args:
+        attention: weights of one layer (batch, heads, tokens, tokens).
+        words: word of each token, negative for none (batch, tokens).
+        n_words: how many words to return; those beyond it are left out.
+    """
+    kept = words.masked_fill(words >= n_words, -1)
+    membership = F.one_hot(kept.clamp(min=-1) + 1, n_words + 1)[..., 1:].float()  # (batch, tokens, words)
+    to_words = attention.float().mean(dim=1) @ membership  # (batch, tokens, words)
+    counts = membership.sum(dim=1).clamp(min=1).unsqueeze(-1)  # (batch, words, 1)
+    return (membership.transpose(1, 2) @ to_words) / counts
+
+
+def word_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return KL(teacher || student) of word attention, mean over the words that both have.
+
+    Args:
+        student: (batch, words, words) as ``word_attention`` gives it.
+        teacher: the same.
+    """
+    both = (student.sum(-1) > 0) & (teacher.sum(-1) > 0)  # (batch, words)
+    ours, theirs = (part / part.sum(-1, keepdim=True).clamp(min=1e-9) for part in (student, teacher))
+    terms = theirs * (theirs.clamp(min=1e-9).log() - ours.clamp(min=1e-9).log())
+    weight = both.to(terms.dtype)
+    return (terms.sum(-1) * weight).sum() / weight.sum().clamp(min=1)

@@ -40,7 +40,7 @@ class TensorMap:
         value = teacher[self.source].double()
         kept = torch.ones(initial.shape, dtype=torch.bool)
         if self.mixture is not None:
-            value, has_source = _mix(self.mixture, value)
+            value, has_source = mix(self.mixture, value)
             kept &= has_source.view(-1, *[1] * (initial.dim() - 1))
         if self.rows is not None:
             value, has_source = _take(value, self.rows, axis=0)
@@ -79,9 +79,10 @@ def _take(value: torch.Tensor, index: Index, axis: int) -> tuple[torch.Tensor, t
     return value.index_select(axis, positions.clamp(min=0)), positions != NEW
 
 
-def _mix(
+def mix(
     mixture: tuple[Index, Index, npt.NDArray[np.float32]], table: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a CSR matrix (student tokens x teacher tokens) times a float64 table, and which rows are not empty."""
     indptr, indices, weights = (torch.from_numpy(np.asarray(part)) for part in mixture)
     per_row = indptr.diff()
     rows = torch.repeat_interleave(torch.arange(len(per_row)), per_row)

@@ -1,6 +1,7 @@
 """What a training method is, and how methods are found.
 
-A method is one file in ``compressor/methods``: a docstring, a frozen dataclass ``Options`` (its knobs) and a class
+A method is one file in ``compressor/methods``: a docstring, a frozen dataclass ``Options`` (its knobs, and the
+properties ``needs_cache`` and ``cached_layers``: what it reads of the teacher's cached outputs) and a class
 ``Objective(nn.Module)`` whose ``forward(**batch)`` returns named loss terms, already weighted; the trainer adds them
 up. It is found by its file name, and its first docstring line is what ``tenmeg methods`` lists. Listing imports no
 torch.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from compressor.tasks import TaskSpec
     from exporters.pooling import Pooling
+    from vocab.mapping import VocabMap
 
 METHODS_DIR = Path(__file__).parent / "methods"
 
@@ -34,17 +36,42 @@ class Context:
     teacher_hidden: int = 0
     teacher_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached; 0 is the embedding output
     teacher_n_layers: int = 0
+    # For methods that run or train the teacher (``Objective.trains_teacher``): a copy of their own, free to change.
+    teacher: "PreTrainedModel | None" = None
+    teacher_dir: Path | None = None
+    vocab_map: "VocabMap | None" = None  # student tokens as teacher tokens; None: the teacher's own vocabulary
+    model_type: str = "bert"
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the rows are cut for a teacher that reads two vocabularies at once (1909.11687)."""
+
+    probability: float  # that a word is cut by the student's vocabulary
+    ramp: float = 0.0  # share of the stage over which the probability rises from 0
+    masked: float = 0.0  # share of the words that are hidden in both streams
+    every: int = 1  # the teacher reads every so-many-th row of a batch
 
 
 class Objective(Protocol):
-    """The part of a method that is trained: the student and whatever helps it, as one ``nn.Module``."""
+    """The part of a method that is trained: the student and whatever helps it, as one ``nn.Module``.
+
+    Optional, and looked up by name: ``trains_teacher`` (class; the context must bring a live teacher), ``mixing`` (a
+    :class:`Mixing`: batches carry the mixed view), ``learning_rate`` (class; the default peak), ``rate_of(name)`` (the
+    peak learning rate of one parameter, or ``None`` for the stage's), ``observe()`` (numbers for the log) and
+    ``is_scored`` (class; whether the student is worth scoring after an epoch).
+    """
 
     student: "PreTrainedModel"
-    needs_teacher: bool  # batches carry the cached teacher outputs
 
     def forward(self, **batch: "Tensor") -> dict[str, "Tensor"]:
         """Return the loss terms by name."""
         ...
+
+
+def model_inputs(batch: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Return what a model reads of a batch."""
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
 
 
 class Method(NamedTuple):
@@ -84,6 +111,28 @@ def load_method(name: str) -> Method:
     """Import a method (and with it torch)."""
     module = importlib.import_module(f"compressor.methods.{check_method(name)}")
     return Method(name, module.Options, module.Objective)
+
+
+def trains_teacher(name: str) -> bool:
+    """Return whether a method needs a live teacher of its own."""
+    return bool(getattr(load_method(name).objective_class, "trains_teacher", False))
+
+
+def check_choice(method: str, key: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse an option that is none of the known words."""
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"recipe: [[stage]] {method!r} option {key} = {value!r}, expected one of {', '.join(known)}.{hint}"
+        )
+
+
+def check_shares(method: str, **shares: float) -> None:
+    """Refuse options that are not between 0 and 1."""
+    for key, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"recipe: [[stage]] {method!r} option {key} = {value:g}, expected between 0 and 1.")
 
 
 def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of the method's own Options

@@ -41,6 +41,12 @@ FLAGS: dict[str, Flag] = {
     "max_length": Flag(
         "Tokens per input.", "from the data", "teacher.max_length", {"type": click.IntRange(min=4), "metavar": "N"}
     ),
+    "recipe": Flag(
+        "Recipe to start from, a name ('tenmeg recipes') or a .toml file; flags win.",
+        "none",
+        None,
+        {"metavar": "NAME_OR_FILE"},
+    ),
     "train": Flag("Training rows: .tsv .csv .jsonl .parquet .txt (also .gz) or a hub id.", None, "data.train"),
     "eval": Flag("Evaluation rows, like --train.", "5 % held out of --train", "data.eval"),
     "text_column": Flag("Column with the text.", "detected", "data.text_column"),
@@ -59,10 +65,35 @@ FLAGS: dict[str, Flag] = {
         "vocab.kind",
         {"type": click.Choice(["wordpiece", "unigram", "bpe"])},
     ),
+    "vocab_rule": Flag(
+        "What tokens are chosen by: longer cuts without them, frequency, likelihood, or the teacher's embeddings.",
+        "cuts",
+        "vocab.rule",
+        {"type": click.Choice(["cuts", "frequency", "likelihood", "embedding"])},
+    ),
+    "train_files": Flag(
+        "Training rows: .tsv .csv .jsonl .parquet .txt (also .gz) or a hub id; again for each further file.",
+        None,
+        None,
+        {"multiple": True, "names": ("--train", "train_files")},
+    ),
+    "balance": Flag("Let files weigh equally, not by their lines.", "off", None, _switch()),
+    "sizes": Flag(
+        "Sizes to try, e.g. 2000,4000,8000.", "from the least to the teacher's", None, {"metavar": "N,N,..."}
+    ),
+    "vocab_bytes": Flag(
+        "Bytes of the vocabulary alone, embeddings and tokenizer.json, e.g. 2MB.", "no limit", None, {"metavar": "SIZE"}
+    ),
     "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),
     "hidden": Flag("Width of the student.", "by --max-size", "student.hidden", NUMBER),
     "heads": Flag("Attention heads of the student.", "by --max-size", "student.heads", NUMBER),
     "ffn": Flag("Feed-forward units of the student.", "by --max-size", "student.ffn", NUMBER),
+    "init": Flag(
+        "Start of the student: parts of the teacher, its mapped embeddings only, or random weights.",
+        "teacher",
+        "student.init",
+        {"type": click.Choice(["teacher", "embeddings", "random"])},
+    ),
     "quantize": Flag(
         "Bits of the packaged weights.",
         "auto",
@@ -118,7 +149,7 @@ FLAGS: dict[str, Flag] = {
 
 TEACHER = ("revision", "offline", "allow_pickle", "trust_remote_code", "max_length")
 COLUMNS = ("text_column", "pair_column", "label_column")
-SHAPE = ("vocab_size", "vocab_kind", "layers", "hidden", "heads", "ffn")
+SHAPE = ("vocab_size", "vocab_kind", "vocab_rule", "layers", "hidden", "heads", "ffn", "init")
 BITS = ("quantize", "embedding_bits", "block_size")
 BUDGET = ("max_size", "max_latency", "max_drop")
 OPTIMISATION = ("epochs", "learning_rate", "batch_size", "max_rows", "seed")
@@ -150,12 +181,16 @@ def _remember_json(context: click.Context, _parameter: click.Parameter, value: b
     return value
 
 
-def to_recipe(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe's nested dictionaries from flag values: what was not given is left out.
+def to_recipe(values: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the recipe's nested dictionaries from flag values, laid over ``base``: what was not given is left out.
+
+    Methods that are given replace the stages of ``base``; without one, --epochs, --learning-rate, --batch-size and
+    --option change its stages.
 
     >>> to_recipe({"teacher": "t", "train": "f.tsv", "layers": None, "method": ("distill",), "epochs": 2.0})
     {'teacher': {'path': 't'}, 'data': {'train': 'f.tsv'}, 'stage': [{'method': 'distill', 'epochs': 2.0}]}
     """
+    base = base or {}
     recipe: dict[str, Any] = {}
     stage: dict[str, Any] = {}
     for name, value in values.items():
@@ -166,12 +201,27 @@ def to_recipe(values: dict[str, Any]) -> dict[str, Any]:
         section, _, key = place.rpartition(".")
         target = stage if section == "stage" else recipe.setdefault(section, {}) if section else recipe
         target[key] = value
-    methods, options = values.get("method") or ("distill",), values.get("option") or ()
-    if stage or options or values.get("method"):
+    given, options = values.get("method") or (), tuple(values.get("option") or ())
+    if stage or options or given:
+        before = [{"method": method} for method in given] or base.get("stage") or [{"method": "distill"}]
+        methods = tuple(each["method"] for each in before)
         recipe["stage"] = [
-            {"method": method, **stage, **_options_of(method, tuple(methods), tuple(options))} for method in methods
+            lay_over(each, {**stage, **_options_of(each["method"], methods, options)}) for each in before
         ]
-    return recipe
+    return lay_over(base, recipe)
+
+
+def lay_over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with what is given laid over it, tables key by key, anything else whole.
+
+    >>> lay_over({"seed": 1, "student": {"layers": 6, "heads": 12}}, {"student": {"layers": 4}})
+    {'seed': 1, 'student': {'layers': 4, 'heads': 12}}
+    """
+    merged = dict(base)
+    for name, value in given.items():
+        under = base.get(name)
+        merged[name] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _options_of(method: str, methods: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from compressor import data, shape, tasks
 from compressor.data import Table
 from compressor.evaluate import targets_of
 from compressor.families import family_of
-from compressor.objective import build_options, check_method
+from compressor.objective import build_options, check_method, load_method, trains_teacher
 from compressor.recipe import Recipe, StageSection, StudentSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
 from exporters.budget import Scheme, Shape
 from vocab.least import least_size
+from vocab.rules import check_rule
 from vocab.surfaces import Kind
 from vocab.train import kind_of
 
@@ -113,6 +114,11 @@ def plan(recipe: Recipe) -> Plan:
     """
     for stage in recipe.stage:
         check_method(stage.method)
+        if recipe.vocab.size == 0 and trains_teacher(stage.method):
+            raise ValueError(
+                f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
+                "Give a size, or use --method distill."
+            )
     info = read_teacher(recipe.teacher)
     train, evaluation = read_data(recipe, info)
     spec = tasks.task_spec(
@@ -125,10 +131,12 @@ def plan(recipe: Recipe) -> Plan:
     check_sizes(recipe, info, tokenizer)
     max_length = recipe.teacher.max_length or _max_length(recipe, info, train, tokenizer)
     kind = recipe.vocab.kind or kind_of(tokenizer.to_str())
+    check_rule(recipe.vocab.rule, kind)
     offset = family_of(info.config["model_type"]).position_offset
     choice = _choose(recipe, info, train, max_length + offset, kind, tokenizer)
     rows = data.single_texts(train) if info.kind == "embedding" else train
-    stages = tuple(_fill_stage(stage, info, choice.shape, rows, max_length) for stage in recipe.stage)
+    is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
+    stages = tuple(_fill_stage(stage, is_copied, rows, max_length) for stage in recipe.stage)
     resolved = recipe.model_copy(
         update={
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
@@ -139,7 +147,11 @@ def plan(recipe: Recipe) -> Plan:
                 }
             ),
             "student": StudentSection(
-                layers=choice.shape.layers, hidden=choice.shape.hidden, heads=choice.shape.heads, ffn=choice.shape.ffn
+                layers=choice.shape.layers,
+                hidden=choice.shape.hidden,
+                heads=choice.shape.heads,
+                ffn=choice.shape.ffn,
+                init=recipe.student.init,
             ),
             "quantize": recipe.quantize.model_copy(
                 update={
@@ -151,7 +163,7 @@ def plan(recipe: Recipe) -> Plan:
             "stage": stages,
         }
     )
-    n_steps, seconds = _effort(stages, choice.shape, rows, max_length)
+    n_steps, seconds = _effort(stages, choice.shape, info.shape, rows, max_length)
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds)
 
 
@@ -248,19 +260,19 @@ def _choose(
     )
 
 
-def _fill_stage(stage: StageSection, info: TeacherInfo, student: Shape, train: Table, max_length: int) -> StageSection:
+def _fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
     """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
     build_options(stage.method, stage.options)
+    own_rate = getattr(load_method(stage.method).objective_class, "learning_rate", None)
     n_tokens = _n_tokens(train, max_length)
     wanted = STEP_TOKENS * len(train) / n_tokens
     batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
     epochs = stage.epochs or round(float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS)), 1)
-    is_copied = student.hidden == info.shape.hidden
     return stage.model_copy(
         update={
             "batch_size": batch_size,
             "epochs": epochs,
-            "learning_rate": stage.learning_rate or (1e-4 if is_copied else 3e-4),
+            "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
         }
     )
 
@@ -271,17 +283,22 @@ def _n_tokens(train: Table, max_length: int) -> float:
     return min(1.3 * n_words, float(len(train) * max_length))
 
 
-def _effort(stages: tuple[StageSection, ...], student: Shape, train: Table, max_length: int) -> tuple[int, float]:
+def _effort(
+    stages: tuple[StageSection, ...], student: Shape, teacher: Shape, train: Table, max_length: int
+) -> tuple[int, float]:
     """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
     from compressor.forward import measure_flops
 
     n_tokens = _n_tokens(train, max_length)
-    n_weights = sum(rows * columns for rows, columns in student.matrices)
-    epochs = sum(stage.epochs or 0.0 for stage in stages)
+    n_student, n_teacher = (sum(rows * columns for rows, columns in shape.matrices) for shape in (student, teacher))
+    n_weight_epochs = sum(
+        (n_student + n_teacher * trains_teacher(stage.method) / stage.options.get("every", 1)) * (stage.epochs or 0.0)
+        for stage in stages
+    )
     n_steps = sum(
         math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
     )
-    return n_steps, 6 * n_weights * n_tokens * epochs / (0.5 * measure_flops()) + 0.02 * n_steps
+    return n_steps, 6 * n_weight_epochs * n_tokens / (0.5 * measure_flops()) + 0.02 * n_steps
 
 
 def _few(labels: tuple[str, ...]) -> str:

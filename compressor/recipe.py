@@ -21,6 +21,7 @@ RECIPE_VERSION: Final = 1
 
 Task = Literal["text-classification", "feature-extraction"]
 VocabKind = Literal["wordpiece", "unigram", "bpe"]
+VocabRule = Literal["cuts", "frequency", "likelihood", "embedding"]
 
 
 class Section(BaseModel):
@@ -60,6 +61,7 @@ class VocabSection(Section):
     size: Annotated[int, Field(ge=0)] | None = Field(
         None, description="exact number of tokens; 0 keeps the teacher's vocabulary; None: by the byte budget"
     )
+    rule: VocabRule = Field("cuts", description="how tokens are chosen (vocab/rules.py)")
 
 
 class StudentSection(Section):
@@ -69,6 +71,9 @@ class StudentSection(Section):
     hidden: Annotated[int, Field(gt=0)] | None = None
     heads: Annotated[int, Field(gt=0)] | None = None
     ffn: Annotated[int, Field(gt=0)] | None = None
+    init: Literal["teacher", "embeddings", "random"] = Field(
+        "teacher", description="the start: parts of the teacher, only its embeddings (mapped), or random weights"
+    )
 
     @model_validator(mode="after")
     def heads_divide_hidden(self) -> Self:
@@ -185,18 +190,28 @@ def parse(text: str) -> Recipe:
     Raises:
         ValueError: with one sentence naming the key, what it got and what is expected.
     """
-    try:
-        return from_dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error
+    return from_dict(_toml(text))
 
 
 def load(path: Path) -> Recipe:
-    """Return the recipe in a TOML file."""
+    """Return the recipe in a TOML file, which must name the teacher and the data."""
+    content = read(path)
+    missing = [f"[{name}]" for name in ("teacher", "data") if name not in content]
+    if missing:
+        is_missing = "is missing. Add it" if len(missing) == 1 else "are missing. Add them"
+        raise ValueError(
+            f"recipe: {' and '.join(missing)} {is_missing}, or give teacher and data as flags: tenmeg compress "
+            f"--recipe {path} --teacher MODEL --train FILE --output DIR."
+        )
+    return from_dict(content)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file as they are; which keys a recipe knows is not looked at."""
     if not path.is_file():
         raise FileNotFoundError(f"recipe: {path} does not exist. 'tenmeg compress --dry-run' writes one to start from.")
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return _toml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
 
@@ -216,6 +231,13 @@ def _validate(kind: type[Validated], content: dict[str, Any]) -> Validated:
         return kind.model_validate(content)
     except ValidationError as error:
         raise ValueError(" ".join(_sentence(details) for details in error.errors())) from error
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error
 
 
 def _sentence(details: Any) -> str:  # pydantic's ErrorDetails, a TypedDict it does not export at run time

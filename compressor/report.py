@@ -13,6 +13,7 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
      "parity": [{"step", "max_abs", "cosine_min", "top1_agreement"}],
      "latency": {"p50", "p95", "p99", "mean", "samples": [ms], "threads", "ep"},
      "memory": {name: megabytes},
+     "vocabulary": {name: number, "worst_words": [{"word", "count", "extra", "teacher", "student"}]},
      "training": [{"stage", "method", "log": [{"step", "loss", term: value, "eval_...": metric}], "seconds"}],
      "hashes": {"model" | "data" | "code": sha256}, "versions": {name: version}, "machine": {...}, "seconds": {step: s}}
 
@@ -35,6 +36,7 @@ from compressor.journal import write_text
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 REPORT_VERSION = 1
 TEMPLATES_DIR = Path(__file__).parent / "templates"
@@ -156,17 +158,26 @@ def _draw_latency(axes: "Axes", latency: dict[str, Any]) -> None:
 
 
 def _svg(draw: Callable[["Axes"], None], height: float = 2.8) -> str:
+    """Return a drawing of one pair of axes."""
+
+    def draw_all(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+
+    return svg(draw_all, height)
+
+
+def svg(draw: Callable[["Figure"], None], height: float = 2.8, is_transparent: bool = True) -> str:
     """Return one drawing as an <svg> element; the same data gives the same text."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "tenmeg", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(7.0, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
+        draw(figure)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=is_transparent)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 

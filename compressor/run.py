@@ -53,6 +53,7 @@ class Outcome:
             f"package   {self.package_dir}  {report['size']['total']:,} bytes ({report['student']})",
             f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
             f"latency   {times}",
+            *_words_line(report["vocabulary"]),
         ]
         for other in report["baselines"]:
             value = other["metrics"].get(metric)
@@ -68,6 +69,15 @@ class Outcome:
             f"verify    tenmeg verify {self.package_dir} --eval FILE --json",
         ]
         return lines
+
+
+def _words_line(vocabulary: dict[str, Any]) -> list[str]:
+    """Say how the student's vocabulary cuts words; nothing where a step of an older version has not counted them."""
+    if "identical_words" not in vocabulary:
+        return []
+    n_new = vocabulary["newly_unknown_words"]
+    unknown = f"{n_new:,} newly unknown" if n_new else "no new unknown"
+    return [f"words     {100 * vocabulary['identical_words']:.1f} % cut as the teacher cuts them, {unknown}"]
 
 
 def _silent(_line: str) -> None:
@@ -101,7 +111,13 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
     cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
     journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
-    student_key = {**teacher_key, **data_key, "shape": planned.shape.__dict__, "seed": resolved.seed}
+    student_key = {
+        **teacher_key,
+        **data_key,
+        "shape": planned.shape.__dict__,
+        "seed": resolved.seed,
+        "init": resolved.student.init,
+    }
     journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
     model_step = _train(planned, journal, {**teacher_key, **data_key})
     sources = Sources(planned, journal, model_step)

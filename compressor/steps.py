@@ -1,4 +1,4 @@
-"""The single steps of a run on folders that already exist: vocabulary, export, quantise, package, measure, verify.
+"""The single steps of a run on folders that already exist: export, quantise, package, measure, verify.
 
 ``tenmeg compress`` does the same in one go and remembers what is done (``compressor.run``); no model is trained here.
 Every function reads its inputs, writes one folder or file whole or not at all, and returns what a person and a program
@@ -40,46 +40,6 @@ def save_plan(recipe: Recipe, out_dir: Path, overwrite: bool = False) -> tuple["
     return planned, path
 
 
-def train_vocab(
-    teacher: str,
-    train: str,
-    vocab_size: int,
-    out_dir: Path,
-    *,
-    vocab_kind: Any = None,  # a Kind; the flag's own check
-    seed: int | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    revision: str | None = None,
-    offline: bool = False,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train a vocabulary on the rows, map it onto the teacher's, and write tokenizer, map and statistics."""
-    from compressor.data import read_table
-    from compressor.teacher import find_folder, load_tokenizer
-    from vocab import mapping
-    from vocab.save import save_tokenizer
-    from vocab.statistics import statistics
-    from vocab.train import kind_of, train_vocabulary
-
-    if vocab_size == 0:
-        raise ValueError("--vocab-size 0 keeps the teacher's vocabulary: there is nothing to train. Give a size.")
-    folder = find_folder(teacher, revision, offline)
-    tokenizer = load_tokenizer(folder)
-    theirs = tokenizer._tokenizer  # the tokenizers.Tokenizer inside
-    table = read_table(train, text_column=text_column, pair_column=pair_column, offline=offline, needs_label=False)
-    texts = [*table.texts, *(table.pairs or [])]
-    kind = vocab_kind or kind_of(theirs.to_str())
-    ours = train_vocabulary(texts, vocab_size, kind, theirs, seed or 0)
-    numbers = {"kind": kind, **statistics(ours, theirs, texts)}
-    with new_folder(out_dir, overwrite) as part:
-        save_tokenizer(ours, part, _tokenizer_config(folder), min(int(tokenizer.model_max_length), 512))
-        mapping.save(mapping.map_vocabulary(ours, theirs), part / "map.npz")
-        numbers["tokenizer_bytes"] = (part / "tokenizer.json").stat().st_size
-        write_json(part / "statistics.json", numbers)
-    return {"output": str(out_dir), **numbers}
-
-
 def export_folder(
     model_dir: Path,
     out_dir: Path,
@@ -108,7 +68,7 @@ def export_folder(
         model_path = part / "model.onnx"
         exported = export_model(info.folder, model_path, info.task, length, info.pooling, allow_pickle=allow_pickle)
         optimized = optimize(model_path, model_path)
-        save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, _tokenizer_config(info.folder), length)
+        save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, tokenizer_config(info.folder), length)
         write_json(part / "config.json", info.config)
         facts = {
             "version": EXPORT_VERSION,
@@ -236,6 +196,12 @@ def new_folder(out_dir: Path, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def tokenizer_config(folder: Path) -> dict[str, object]:
+    """Return the tokenizer_config.json of a checkpoint; empty if it has none."""
+    path = folder / "tokenizer_config.json"
+    return _read_json(path) if path.is_file() else {}
+
+
 def _quantize(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
     from exporters.quantize import quantize
 
@@ -302,11 +268,6 @@ def _package_export(source: Path, table: "Table", part: Path) -> None:
 
 def _graphs(folder: Path) -> list[str]:
     return [name for name in ("model.onnx", "model_quantized.onnx") if (folder / name).is_file()]
-
-
-def _tokenizer_config(folder: Path) -> dict[str, object]:
-    path = folder / "tokenizer_config.json"
-    return _read_json(path) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

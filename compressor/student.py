@@ -10,7 +10,7 @@ map. ``inherit.json`` lists the origin of every tensor.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ def build_student(
     vocab_map: VocabMap | None,
     sample: "EncodedRows",
     seed: int,
+    init: Literal["teacher", "embeddings", "random"] = "teacher",
 ) -> tuple["PreTrainedModel", dict[str, object]]:
     """Return the initial student and the origin of each of its tensors.
 
@@ -57,22 +58,27 @@ def build_student(
         shape: the student's shape.
         vocab_map: student tokens as teacher tokens; ``None`` keeps the teacher's vocabulary.
         sample: training rows in the *teacher's* tokens, to measure importance on.
-        seed: for the few values without a source.
+        seed: for the values without a source.
+        init: "teacher", parts of it; "embeddings", only its tables, mapped; "random", nothing of it.
     """
     family = family_of(info.config["model_type"])
     _check_shape(info.shape, shape)
     student = new_model(info, shape, seed)
+    if init == "random":
+        return student.eval(), {name: {"how": "new"} for name in sorted(student.state_dict())}
     activations = measure_activations(teacher, family, sample)
     kept = choose_parts(info.shape, shape, activations)
     maps = make_maps(family, info.shape, shape, kept, vocab_map, activations, teacher.state_dict(), student)
+    if init == "embeddings":
+        maps = {name: tensor_map for name, tensor_map in maps.items() if "embeddings." in name}
     teacher_state = dict(teacher.state_dict())
     state = student.state_dict()
     unmapped = sorted(set(state) - set(maps))
-    if unmapped:
+    if unmapped and init == "teacher":
         raise AssertionError(f"student tensors without an origin: {unmapped}")
     folded = {name: tensor_map.fold(teacher_state, state[name]) for name, tensor_map in maps.items()}
-    student.load_state_dict(folded)
-    return student.eval(), {name: maps[name].describe() for name in sorted(maps)}
+    student.load_state_dict({**state, **folded})
+    return student.eval(), {name: maps[name].describe() if name in maps else {"how": "new"} for name in sorted(state)}
 
 
 def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":

@@ -16,23 +16,25 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from compressor import data
-from compressor.batches import Collator, encode_rows
+from compressor.batches import Collate, Collator, EncodedRows, encode_rows
 from compressor.cache import fill_cache, open_cache, spread_layers
+from compressor.checkpoint import read_embeddings
 from compressor.data import Table
 from compressor.evaluate import evaluate
 from compressor.families import family_of
 from compressor.forward import device, predictor, takes_segments, teacher_outputs
 from compressor.importance import SAMPLE_ROWS
 from compressor.journal import Journal, is_first_process, write_json
-from compressor.objective import Context, build_options, load_method
+from compressor.mixing import MixedCollator, encode_mixed, tokens_of
+from compressor.objective import Context, Mixing, build_options, load_method, trains_teacher
 from compressor.plan import Plan, labels_of
 from compressor.progress import bar, step_bar
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
 from compressor.train import Optimisation, discard, n_steps, train_stage
 from vocab import mapping
+from vocab.certificate import certificate
 from vocab.save import save_tokenizer
-from vocab.statistics import statistics
 from vocab.train import train_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,7 @@ MONITOR_ROWS = 2000  # rows scored after every epoch, for the curve in the repor
 
 def cached_layers(planned: Plan) -> list[int]:
     """Return the teacher's hidden states that the stages ask for; empty when none does."""
-    wanted = 0
-    for stage in planned.resolved.stage:
-        options = build_options(stage.method, stage.options)
-        if getattr(options, "hidden", 0.0) > 0:
-            wanted = max(wanted, getattr(options, "layers", 0))
+    wanted = max(build_options(stage.method, stage.options).cached_layers for stage in planned.resolved.stage)
     affordable = CACHE_BYTES // _layer_bytes(planned)
     if affordable < wanted:
         logger.warning(
@@ -87,7 +85,7 @@ def run_teacher(planned: Plan, part: Path) -> None:
     scores = reference.metrics if reference else {planned.spec.metric: 1.0}
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
-    if not any(load_method(stage.method).objective_class.needs_teacher for stage in planned.resolved.stage):
+    if not any(build_options(stage.method, stage.options).needs_cache for stage in planned.resolved.stage):
         return
     rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
     layers = tuple(cached_layers(planned))
@@ -118,11 +116,15 @@ def run_vocab(planned: Plan, part: Path) -> None:
         student = Tokenizer.from_str(teacher.to_str())
     else:
         assert recipe.vocab.size is not None and recipe.vocab.kind is not None
-        student = train_vocabulary(texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed)
+        rule = recipe.vocab.rule
+        table = read_embeddings(info.folder) if rule == "embedding" else None
+        student = train_vocabulary(
+            texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed, rule=rule, embeddings=table
+        )
         mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
     (part / "tokenizer").mkdir(exist_ok=True)
     save_tokenizer(student, part / "tokenizer", config, planned.max_length)
-    found = statistics(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
+    found = certificate(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
     if found["newly_unknown_texts"]:
         raise ValueError(
             f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and the "
@@ -143,7 +145,10 @@ def run_student(planned: Plan, journal: Journal, part: Path) -> None:
     rows = encode_rows(tokenizer, sample, planned.info.max_length)
     map_path = journal.folder("vocab") / "map.npz"
     vocab_map = mapping.load(map_path) if map_path.is_file() else None
-    student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, planned.resolved.seed)
+    section = planned.resolved.student
+    student, origin = build_student(
+        planned.info, model, planned.shape, vocab_map, rows, planned.resolved.seed, section.init
+    )
     pad_id = student_tokenizer(journal).token_to_id(_pad_token(planned.info))
     student.config.pad_token_id = pad_id if pad_id is not None else 0
     folder = part / "model"
@@ -164,22 +169,14 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     student = load_student(planned, journal.folder(before) / "model")
     table = training_rows(planned)
     tokenizer = student_tokenizer(journal)
-    rows = encode_rows(tokenizer, table, planned.max_length)
-    method = load_method(stage.method)
-    layers = tuple(cached_layers(planned))
-    cache = open_cache(journal.folder("teacher") / "cache", layers) if method.objective_class.needs_teacher else None
-    context = Context(student, planned.spec, info.pooling, info.shape.hidden, layers, info.shape.layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(planned.resolved.seed + number)
-        objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
-    labels = labels_of(table, info) if table.labels is not None else None
-    collate = Collator(rows, student.config.pad_token_id, takes_segments(info.config["model_type"]), labels, cache)
+    objective = _objective(planned, journal, student, number)
+    rows, collate = _batches(planned, journal, objective, table, number)
     assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
     optimisation = Optimisation(
         stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, planned.resolved.seed
     )
     with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
-        monitor = _monitor(planned, journal, tokenizer)
+        monitor = _monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
         train_stage(objective, rows, collate, optimisation, part / "work", monitor, progress)
     if not is_first_process():
         return
@@ -187,6 +184,56 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     save_student(student.cpu(), None, info, part / "model", planned.max_length)
     copy_tokenizer(journal, part / "model")
     discard(part / "work")
+
+
+def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn.Module:
+    """Build the objective of a stage; its own weights are drawn from the seed."""
+    stage, info = planned.resolved.stage[number - 1], planned.info
+    method = load_method(stage.method)
+    map_path = journal.folder("vocab") / "map.npz"
+    context = Context(
+        student,
+        planned.spec,
+        info.pooling,
+        info.shape.hidden,
+        tuple(cached_layers(planned)),
+        info.shape.layers,
+        teacher=load_teacher(planned)[0] if trains_teacher(stage.method) else None,
+        teacher_dir=info.folder,
+        vocab_map=mapping.load(map_path) if map_path.is_file() else None,
+        model_type=info.config["model_type"],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(planned.resolved.seed + number)
+        objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
+    return objective
+
+
+def _batches(
+    planned: Plan, journal: Journal, objective: nn.Module, table: Table, number: int
+) -> tuple[EncodedRows, Collate]:
+    """Encode the rows with the views that the objective reads, and return how batches are made of them."""
+    stage, info = planned.resolved.stage[number - 1], planned.info
+    tokenizer, options = student_tokenizer(journal), build_options(stage.method, stage.options)
+    mixing: Mixing | None = getattr(objective, "mixing", None)
+    if mixing is None:
+        rows = encode_rows(tokenizer, table, planned.max_length)
+    else:
+        own = load_tokenizer(info.folder)._tokenizer
+        both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
+    cache = None
+    if options.needs_cache:
+        cache = open_cache(journal.folder("teacher") / "cache", tuple(cached_layers(planned)))
+    labels = labels_of(table, info) if table.labels is not None else None
+    student: Any = objective.student
+    segments = takes_segments(info.config["model_type"])
+    collate = Collator(rows, student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None)
+    if mixing is None:
+        return rows, collate
+    assert stage.epochs is not None
+    tokens = tokens_of(own, tokenizer, mixing.masked)
+    seed = planned.resolved.seed + number
+    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs)
 
 
 def load_student(planned: Plan, folder: Path) -> Any:

@@ -179,6 +179,7 @@ class Sources:
             "recipe": self.planned.resolved.model_dump(mode="json"),
             "task": task_block(self.planned),
             "metrics": checked["metrics"],
+            "vocabulary": json.loads((self.journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
             "quantization": self._quantization(),
         }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.objective import Context
+from compressor.objective import Context, model_inputs
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,19 @@ class Options:
 
     label_smoothing: float = 0.0
 
+    @property
+    def cached_layers(self) -> int:
+        """How many layers of the teacher's word states the method reads from the cache."""
+        return 0
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether batches carry the teacher's cached outputs."""
+        return False
+
 
 class Objective(nn.Module):
     """The student and its labels."""
-
-    needs_teacher = False
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
@@ -37,8 +45,7 @@ class Objective(nn.Module):
 
     def forward(self, labels: Tensor, **batch: Tensor) -> dict[str, Tensor]:
         """Return the one term ``labels``; ``labels`` is (batch,) of class ids or scores."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
-        logits = self.student(**inputs).logits.float()  # (batch, classes)
+        logits = self.student(**model_inputs(batch)).logits.float()  # (batch, classes)
         if self.is_regression:
             return {"labels": F.mse_loss(logits.squeeze(-1), labels.float())}
         return {"labels": F.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)}
