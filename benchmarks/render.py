@@ -14,9 +14,12 @@ from typing import Any
 
 import click
 
+from benchmarks.dual_tables import dual_tables
+from benchmarks.vocab_tables import vocabulary_tables
+
 ROOT = Path(__file__).parent.parent
 RESULTS_DIR = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md",)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "vocabulary.md", ROOT / "docs" / "dual-training.md")
 
 
 HEADER = (
@@ -102,6 +105,9 @@ def render(page: str, results: dict[str, dict[str, Any]]) -> str:
     tables: dict[str, Callable[[], str]] = {}
     if fault_lines(results):
         tables["faults"] = lambda: fault_lines(results)
+    if "vocab_curve" in results:
+        tables |= vocabulary_tables(results["vocab_curve"])
+    tables |= dual_tables(results)
     if "compress" in results:
         tables["compress"] = lambda: compress_table(results["compress"])
     if "search" in results:

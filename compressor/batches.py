@@ -6,7 +6,7 @@ two vocabularies can be compared word by word. Truncation happens here and nowhe
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,11 @@ def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedR
     for start in range(0, len(table.texts), CHUNK):
         texts = table.texts[start : start + CHUNK]
         pairs = table.pairs[start : start + CHUNK] if table.pairs else None
+        inputs: list[Any] = list(texts)  # Any: texts or pairs of them
         if pairs:
-            texts, pairs = ([text[: CUT_CHARACTERS * max_length] for text in side] for side in (texts, pairs))
-        encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
+            inputs = [tuple(text[: CUT_CHARACTERS * max_length] for text in both) for both in zip(texts, pairs, strict=True)]
+        encodings = tokenizer.encode_batch(inputs)
+        # Words are counted in the whole texts: a pair's second text has the same numbers whatever the maximum length.
         for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):
             ids.append(np.asarray(encoding.ids, dtype=np.int32))
             segments.append(np.asarray(encoding.type_ids, dtype=np.int8))

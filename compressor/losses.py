@@ -84,7 +84,9 @@ def word_kl(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: the same.
     """
     both = (student.sum(-1) > 0) & (teacher.sum(-1) > 0)  # (batch, words)
-    ours, theirs = (part / part.sum(-1, keepdim=True).clamp(min=1e-9) for part in (student, teacher))
+    # What goes to a word that only one of them has is no difference in attention: one cut is truncated earlier.
+    kept = [part * both.unsqueeze(1) for part in (student, teacher)]
+    ours, theirs = (part / part.sum(-1, keepdim=True).clamp(min=1e-9) for part in kept)
     terms = theirs * (theirs.clamp(min=1e-9).log() - ours.clamp(min=1e-9).log())
     weight = both.to(terms.dtype)
     return (terms.sum(-1) * weight).sum() / weight.sum().clamp(min=1)

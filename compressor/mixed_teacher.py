@@ -97,6 +97,8 @@ class MaskedHead(nn.Module):
         """
         chosen = labels != IGNORE
         targets, kept = labels[chosen], states[chosen]  # (positions,), (positions, hidden)
+        if not len(targets):
+            return kept.float().sum()  # 0, and still a function of the states: a batch may have nothing to hide
         total, start = states.new_zeros((), dtype=torch.float32), 0
         for which, table in enumerate(tables):
             here = (targets >= start) & (targets < start + len(table))
@@ -104,7 +106,7 @@ class MaskedHead(nn.Module):
                 logits = self.logits(kept[here], table, which)
                 total = total + F.cross_entropy(logits.float(), targets[here] - start, reduction="sum")
             start += len(table)
-        return total / max(len(targets), 1)
+        return total / len(targets)
 
 
 def masked_head(model: "PreTrainedModel", checkpoint: Path | None, n_student: int) -> tuple[MaskedHead, bool]:
@@ -160,15 +162,16 @@ def mapped_table(vocab_map: VocabMap, table: Tensor) -> Tensor:
     """
     from compressor.maps import mix
 
-    mixed, has_source = mix((vocab_map.indptr, vocab_map.indices, vocab_map.weights), table.detach().double())
-    mean = table.detach().double().mean(dim=0)
-    return torch.where(has_source.unsqueeze(1), mixed, mean).to(table.dtype)
+    wide = table.detach().double()
+    mixed, has_source = mix((vocab_map.indptr, vocab_map.indices, vocab_map.weights), wide)
+    return torch.where(has_source.unsqueeze(1), mixed, wide.mean(dim=0)).to(table.dtype)
 
 
 def principal_rows(table: Tensor, width: int) -> Tensor:
     """Return rows of ``width`` whose best linear map up gives ``table`` with the least squared error (its SVD)."""
     left, values, _ = torch.linalg.svd(table.double(), full_matrices=False)
-    return (left[:, :width] * values[:width]).to(table.dtype).contiguous()
+    rows = left[:, :width] * values[:width]
+    return F.pad(rows, (0, width - rows.shape[1])).to(table.dtype).contiguous()  # fewer tokens than columns: zeros
 
 
 def live_teacher(method: str, context: Context) -> tuple[VocabMap, "PreTrainedModel"]:

@@ -64,10 +64,28 @@ class MixedCollator:
     """Row numbers to a batch with both views; names and shapes as the methods document them."""
 
     def __init__(
-        self, rows: mixed.MixedRows, plain: Collator, tokens: Tokens, mixing: Mixing, seed: int, epochs: float
+        self,
+        rows: mixed.MixedRows,
+        plain: Collator,
+        tokens: Tokens,
+        mixing: Mixing,
+        seed: int,
+        epochs: float,
+        max_length: int | None = None,
     ) -> None:
+        """Remember what batches are made of.
+
+        Args:
+            rows: both cuts of every row.
+            plain: makes the student's view.
+            tokens: of both vocabularies.
+            mixing: what the objective asks for.
+            seed: of the draws.
+            epochs: of the stage; the ramp is a share of them.
+            max_length: tokens that the teacher can read; a mixture can be longer than both of its cuts.
+        """
         self.rows, self.plain, self.tokens, self.mixing = rows, plain, tokens, mixing
-        self.seed, self.epochs = seed, epochs
+        self.seed, self.epochs, self.max_length = seed, epochs, max_length
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return the padded batch."""
@@ -77,7 +95,7 @@ class MixedCollator:
         batch = self.plain(indices)
         read = [int(index) for index in indices[:: self.mixing.every]]
         drawn = mixed.draw(self.rows, read, self.probability(done), rng)
-        mixture = mixed.mix(self.rows, read, drawn, self.tokens.n_student)
+        mixture = mixed.mix(self.rows, read, drawn, self.tokens.n_student, self.max_length)
         mixture = self._known(mixture)
         batch |= self._view(mixture)
         if self.mixing.masked > 0:

@@ -58,8 +58,9 @@ class Objective(Protocol):
 
     Optional, and looked up by name: ``trains_teacher`` (class; the context must bring a live teacher), ``mixing`` (a
     :class:`Mixing`: batches carry the mixed view), ``learning_rate`` (class; the default peak), ``rate_of(name)`` (the
-    peak learning rate of one parameter, or ``None`` for the stage's), ``observe()`` (numbers for the log) and
-    ``is_scored`` (class; whether the student is worth scoring after an epoch).
+    peak learning rate of one parameter, or ``None`` for the stage's), ``observe()`` (numbers for the log),
+    ``is_scored`` (class; whether the student is worth scoring after an epoch) and ``token_share`` (class; of the tokens
+    that a stage sees by default).
     """
 
     student: "PreTrainedModel"

@@ -263,11 +263,13 @@ def _choose(
 def _fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
     """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
     build_options(stage.method, stage.options)
-    own_rate = getattr(load_method(stage.method).objective_class, "learning_rate", None)
+    objective_class = load_method(stage.method).objective_class
+    own_rate, share = getattr(objective_class, "learning_rate", None), getattr(objective_class, "token_share", 1.0)
     n_tokens = _n_tokens(train, max_length)
     wanted = STEP_TOKENS * len(train) / n_tokens
     batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
-    epochs = stage.epochs or round(float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS)), 1)
+    most = float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS))
+    epochs = stage.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2))
     return stage.model_copy(
         update={
             "batch_size": batch_size,

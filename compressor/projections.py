@@ -70,7 +70,7 @@ class SharedProjections(nn.Module):
         word_tables: tuple[str, Tensor],
         is_teacher_trained: bool,
     ) -> Tensor:
-        """Return the loss, in float32 whatever the autocast.
+        """Return the loss, in the precision of the matrices whatever the autocast.
 
         Args:
             student: parameters by name.
@@ -80,11 +80,11 @@ class SharedProjections(nn.Module):
                 teacher could lower the loss by shrinking.
         """
         name, table = word_tables
-        losses = []
+        losses, precision = [], next(iter(self.matrices.values())).dtype
         with torch.autocast(next(iter(student.values())).device.type, enabled=False):
             for pair in self.pairs:
-                ours = student[pair.student].float()
-                theirs = (table if pair.student == name else teacher[pair.teacher]).float()
+                ours = student[pair.student].to(precision)
+                theirs = (table if pair.student == name else teacher[pair.teacher]).to(precision)
                 theirs = theirs if is_teacher_trained else theirs.detach()
                 if pair.student != name and not pair.left and ours.shape[0] < theirs.shape[0]:
                     theirs = theirs[: ours.shape[0]]  # the first positions

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
 LOG_EVERY = 20
 SAVE_SECONDS = 60.0
+MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,18 @@ class StageCallback(TrainerCallback):
             self.saved_at = time.monotonic()
         return control
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Clip what has a learning rate of its own by itself: a teacher's gradient must not scale the student's."""
+        if args.max_grad_norm > 0:
+            return  # the trainer has clipped all parameters together
+        by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for group in kwargs["optimizer"].param_groups:
+            by_rate[group["initial_lr"]] += group["params"]
+        for members in by_rate.values():
+            nn.utils.clip_grad_norm_(members, MAX_GRAD_NORM)
+
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -214,6 +227,7 @@ def train_stage(
         weight_decay=optimisation.weight_decay,
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
+        max_grad_norm=0.0 if hasattr(objective, "rate_of") else MAX_GRAD_NORM,
         bf16=has_fast_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
         logging_steps=min(LOG_EVERY, max(1, n_steps(len(rows.lengths), optimisation) // 10)),

@@ -233,7 +233,7 @@ def _batches(
     assert stage.epochs is not None
     tokens = tokens_of(own, tokenizer, mixing.masked)
     seed = planned.resolved.seed + number
-    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs)
+    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs, info.max_length)
 
 
 def load_student(planned: Plan, folder: Path) -> Any:

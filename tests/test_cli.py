@@ -22,6 +22,14 @@ from compressor.options import FLAGS, to_recipe
 from exporters.budget import OverBudget
 
 COMMANDS = sorted(main.commands)
+# With the commands of commands: "vocab train".
+LEAVES = {
+    " ".join([name, *inner]): leaf
+    for name, command in main.commands.items()
+    for inner, leaf in (
+        [((), command)] if not isinstance(command, click.Group) else [((n,), c) for n, c in command.commands.items()]
+    )
+}
 
 
 def tenmeg(*arguments: str | Path) -> Result:
@@ -29,16 +37,16 @@ def tenmeg(*arguments: str | Path) -> Result:
 
 
 def test_all_commands_are_there() -> None:
-    named = "compress run finetune vocab export quantize measure verify package report methods doctor".split()  # noqa: SIM905
+    named = "compress run finetune vocab export quantize measure verify package report methods recipes doctor".split()  # noqa: SIM905
     assert sorted(named) == COMMANDS
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", LEAVES)
 def test_each_command_says_what_it_does_and_every_default(name: str) -> None:
-    done = tenmeg(name, "--help")
+    done = tenmeg(*name.split(), "--help")
     assert done.exit_code == 0
-    assert main.commands[name].help
-    for parameter in main.commands[name].params:
+    assert LEAVES[name].help
+    for parameter in LEAVES[name].params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
             assert parameter.required or "[default: " in parameter.help or parameter.name in ("teacher", "output"), (
@@ -46,9 +54,9 @@ def test_each_command_says_what_it_does_and_every_default(name: str) -> None:
             )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", LEAVES)
 def test_the_same_flag_is_the_same_everywhere(name: str) -> None:
-    for parameter in main.commands[name].params:
+    for parameter in LEAVES[name].params:
         if isinstance(parameter, click.Option):
             flag = FLAGS[str(parameter.name)]
             assert str(parameter.help).startswith(flag.help)

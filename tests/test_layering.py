@@ -21,7 +21,7 @@ THIRD_PARTY = {
 JOINERS = {"graphs.py", "run.py", "cli.py", "steps.py", "checks.py", "verification.py"}
 TORCH_FREE_MODULES = (
     "compressor.cli", "compressor.recipe", "compressor.report", "compressor.doctor", "compressor.objective",
-    "exporters.budget", "exporters.package", "edge_demo.runtime",
+    "compressor.shipped", "exporters.budget", "exporters.package", "edge_demo.runtime",
 )  # fmt: skip
 
 

@@ -60,6 +60,19 @@ def report() -> dict[str, Any]:
             "ep": "cpu",
         },
         "memory": {"peak_rss_mb": 101.2},
+        "vocabulary": {
+            "words": 12345,
+            "identical_words": 0.9731,
+            "identical_texts": 0.5,
+            "newly_unknown_words": 0,
+            "student_size": 6000,
+            "teacher_size": 30522,
+            "student_unknown_rate": 0.0,
+            "teacher_unknown_rate": 0.0,
+            "worst_words": [
+                {"word": "<i>gags", "count": 189, "extra": 1890, "teacher": ["gag", "s"], "student": ["ga", "g", "s"]}
+            ],
+        },
         "training": [
             {
                 "stage": "distill",
@@ -122,9 +135,29 @@ def test_the_page_shows_every_block(report: dict[str, Any]) -> None:
         assert text in page, text
 
 
+def test_the_page_certifies_the_vocabulary(report: dict[str, Any]) -> None:
+    page = html(report)
+    assert "Of 12,345 words of the evaluation texts, 97.3 % are cut as the teacher cuts them,\nand none became" in page
+    assert '<th>tokens in the vocabulary</th><td class="n">30,522</td><td class="n">6,000</td>' in page
+    assert '<td>gag + s</td><td>ga + g + s</td><td class="n">1,890</td>' in page
+    report["vocabulary"]["newly_unknown_words"] = 3
+    assert '<strong class="bad">3</strong> became unknown' in html(report)
+    assert "3 newly unknown" in model_card(report)
+
+
+def test_a_report_from_before_words_were_counted_is_still_a_page(report: dict[str, Any]) -> None:
+    report["vocabulary"] = {"texts": 5, "student_size": 100, "teacher_size": 200}
+    page = html(report)
+    assert '<th>tokens in the vocabulary</th><td class="n">200</td><td class="n">100</td>' in page
+    assert "cut as the teacher" not in page
+    assert "cut as the teacher" not in model_card(report)
+
+
 def test_text_of_the_data_cannot_become_markup(report: dict[str, Any]) -> None:
     report["recipe"]["teacher"]["path"] = "<script>alert(1)</script>"
-    assert "<script>" not in html(report)
+    page = html(report)
+    assert "<script>" not in page
+    assert "<i>" not in page and "&lt;i&gt;gags" in page
 
 
 def test_every_block_stands_alone(report: dict[str, Any]) -> None:

@@ -102,6 +102,20 @@ def test_the_lines_at_the_end_say_what_to_do_next(done):
     text = "\n".join(done[0].lines())
     for word in ("package ", "quality ", "latency ", "python -m edge_demo", "tenmeg verify"):
         assert word in text
+    share = 100 * done[0].report["vocabulary"]["identical_words"]
+    assert f"words     {share:.1f} % cut as the teacher cuts them, no new unknown" in text
+
+
+def test_the_report_and_the_card_certify_the_vocabulary(done):
+    words = done[0].report["vocabulary"]
+    assert words["newly_unknown_words"] == words["student_unknown_rate"] == words["teacher_unknown_rate"] == 0
+    assert words["words"] > 60 and 0 < words["identical_words"] <= 1
+    assert words["student_size"] <= words["teacher_size"]
+    assert all(len(row["student"]) > len(row["teacher"]) for row in words["worst_words"])
+    card = (done[0].package_dir / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"| words | {100 * words['identical_words']:.1f} % cut as the teacher cuts them, none newly unknown |" in card
+    )
 
 
 def test_no_student_fits_and_nothing_is_written(tiny_teacher_dir, tiny_rows, tmp_path):

@@ -61,6 +61,7 @@ def test_verify_lists_every_missed_promise(package: Path, tiny_teacher_dir: Path
     told = json.loads(done.stdout)
     assert [sentence.partition(":")[0] for sentence in told["violations"]] == ["size", "latency", "quality"]
     assert done.stderr.count("tenmeg: not met: ") == 3
+    assert told["vocabulary"]["identical_words"] == 1  # it is the teacher's own
 
 
 def test_a_drop_needs_the_teachers_score(package: Path, tiny_rows: Any) -> None:

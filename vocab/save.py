@@ -35,12 +35,17 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, teacher_config: dict[str,
         teacher_config: the teacher's tokenizer_config.json; ``{}`` if it has none.
         max_length: longest input in tokens, special ones included.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = tokenizer_config(spec_of(tokenizer), teacher_config, max_length)
+    _write(folder / "tokenizer.json", compact_json(tokenizer))
+    _write(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True))
+
+
+def compact_json(tokenizer: Tokenizer) -> str:
+    """Return the tokenizer.json of a package: one line, without truncation and padding, which the runtime does."""
     spec = spec_of(tokenizer)
     spec["truncation"] = spec["padding"] = None
-    folder.mkdir(parents=True, exist_ok=True)
-    config = tokenizer_config(spec, teacher_config, max_length)
-    _write(folder / "tokenizer.json", json.dumps(spec, ensure_ascii=False, separators=(",", ":")))
-    _write(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True))
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
 
 
 def tokenizer_config(spec: Spec, teacher_config: dict[str, object], max_length: int) -> dict[str, object]:

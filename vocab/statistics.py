@@ -1,22 +1,55 @@
 """Numbers that tell a student's vocabulary from its teacher's on real text; nothing is trained or changed here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from tokenizers import Encoding, Tokenizer
+import numpy as np
+from tokenizers import Tokenizer
 
-from vocab.surfaces import spec_of, unknown_token
+from vocab.pieces import Cut, Reader, batches, same_pieces
 
-CHUNK = 4096
+
+class TextCounts:
+    """Counts over whole texts, batch by batch."""
+
+    def __init__(self) -> None:
+        self.tokens, self.unknown = [0, 0], [0, 0]  # student, teacher
+        self.n_texts = self.n_alike = self.n_newly_unknown = 0
+
+    def add(self, student: Cut, teacher: Cut) -> None:
+        """Count a batch of texts that both have cut."""
+        n_texts = len(student.lengths)
+        rows, has_unknown = [], []
+        for which, cut in enumerate((student, teacher)):
+            rows.append(np.repeat(np.arange(n_texts), cut.lengths))  # (tokens,)
+            self.tokens[which] += len(cut.pieces)
+            self.unknown[which] += int(cut.is_unknown.sum())
+            has_unknown.append(np.bincount(rows[which], cut.is_unknown, n_texts) > 0)
+        self.n_texts += n_texts
+        self.n_alike += int(same_pieces((rows[0], rows[1]), (student.pieces, teacher.pieces), n_texts).sum())
+        self.n_newly_unknown += int((has_unknown[0] & ~has_unknown[1]).sum())
+
+    def numbers(self) -> dict[str, float]:
+        """Return the counts as rates; see ``statistics``."""
+        n_counted = max(1, self.n_texts)
+        return {
+            "texts": self.n_texts,
+            "student_tokens_per_text": self.tokens[0] / n_counted,
+            "teacher_tokens_per_text": self.tokens[1] / n_counted,
+            "student_unknown_rate": self.unknown[0] / max(1, self.tokens[0]),
+            "teacher_unknown_rate": self.unknown[1] / max(1, self.tokens[1]),
+            "identical_texts": self.n_alike / n_counted,
+            "newly_unknown_texts": self.n_newly_unknown,
+        }
 
 
 def unknown_rate(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
     """Return the share of tokens that are the unknown one; special tokens and truncation left aside."""
-    unknown = _unknown_id(tokenizer)
+    reader = Reader(tokenizer, {})
     n_tokens = n_unknown = 0
-    for batch in _batches(texts):
-        for encoding in _encode(tokenizer, batch):
-            n_tokens += len(encoding.ids)
-            n_unknown += encoding.ids.count(unknown)
+    for batch in batches(texts):
+        cut = reader.cut(batch)
+        n_tokens += len(cut.is_unknown)
+        n_unknown += int(cut.is_unknown.sum())
     return n_unknown / max(1, n_tokens)
 
 
@@ -24,59 +57,16 @@ def statistics(student: Tokenizer, teacher: Tokenizer, texts: Iterable[str]) -> 
     """Return tokens per text of both, their unknown rates, and the share of texts that both cut alike.
 
     ``newly_unknown_texts`` counts the texts that the teacher reads whole and the student does not: it must be 0.
+    ``vocab.certificate`` says the same and more, word by word.
     """
-    ids = (_unknown_id(student), _unknown_id(teacher))
-    tokens, unknown = [0, 0], [0, 0]
-    n_texts = n_alike = n_newly_unknown = 0
-    for batch in _batches(texts):
-        for pair in zip(_encode(student, batch), _encode(teacher, batch), strict=True):
-            counts = [encoding.ids.count(id_) for encoding, id_ in zip(pair, ids, strict=True)]
-            for which in (0, 1):
-                tokens[which] += len(pair[which].ids)
-                unknown[which] += counts[which]
-            n_texts += 1
-            n_alike += pair[0].tokens == pair[1].tokens or (not any(counts) and pair[0].offsets == pair[1].offsets)
-            n_newly_unknown += counts[0] > 0 and counts[1] == 0
-    n_counted = max(1, n_texts)
-    return {
-        "texts": n_texts,
-        "student_size": student.get_vocab_size(),
-        "teacher_size": teacher.get_vocab_size(),
-        "student_tokens_per_text": tokens[0] / n_counted,
-        "teacher_tokens_per_text": tokens[1] / n_counted,
-        "student_unknown_rate": unknown[0] / max(1, tokens[0]),
-        "teacher_unknown_rate": unknown[1] / max(1, tokens[1]),
-        "identical_texts": n_alike / n_counted,
-        "newly_unknown_texts": n_newly_unknown,
-    }
+    numbers: dict[str, int] = {}
+    ours, theirs = Reader(student, numbers), Reader(teacher, numbers)
+    counts = TextCounts()
+    for batch in batches(texts):
+        counts.add(ours.cut(batch), theirs.cut(batch))
+    return {**sizes(student, teacher), **counts.numbers()}
 
 
-def _unknown_id(tokenizer: Tokenizer) -> int:
-    token = unknown_token(spec_of(tokenizer))
-    id_ = tokenizer.token_to_id(token) if token else None
-    return -1 if id_ is None else id_
-
-
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Encoding]:
-    """Encode without special tokens; the caller's truncation and padding are put back afterwards."""
-    truncation, padding = tokenizer.truncation, tokenizer.padding
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    try:
-        return tokenizer.encode_batch(texts, add_special_tokens=False)
-    finally:
-        if truncation is not None:
-            tokenizer.enable_truncation(**truncation)
-        if padding is not None:
-            tokenizer.enable_padding(**padding)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == CHUNK:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def sizes(student: Tokenizer, teacher: Tokenizer) -> dict[str, float]:
+    """Return the number of tokens of both vocabularies."""
+    return {"student_size": student.get_vocab_size(), "teacher_size": teacher.get_vocab_size()}

@@ -124,6 +124,14 @@ def byte_letters(text: str) -> str:
     return "".join(letters[byte] for byte in text.encode("utf-8", errors="replace"))
 
 
+def token_bytes(token: str) -> bytes | None:
+    """Return what ``byte_letters`` has written: ``token_bytes("Ġa") == b" a"``; ``None`` for any other letters."""
+    byte_of = _byte_of()
+    if not all(letter in byte_of for letter in token):
+        return None
+    return bytes(byte_of[letter] for letter in token)
+
+
 def _wordpiece(token: str, prefix: str) -> Surface | None:
     if prefix and token.startswith(prefix) and token != prefix:
         return Surface(token.removeprefix(prefix), False)
@@ -135,10 +143,12 @@ def _metaspace(token: str, _: str) -> Surface | None:
 
 
 def _bytelevel(token: str, _: str) -> Surface | None:
-    byte_of = {letter: byte for byte, letter in _letters().items()}
+    written = token_bytes(token)
+    if written is None:
+        return None
     try:
-        text = bytes(byte_of[letter] for letter in token).decode("utf-8")
-    except (KeyError, UnicodeDecodeError):
+        text = written.decode("utf-8")
+    except UnicodeDecodeError:
         return None
     return Surface(text.removeprefix(" "), text.startswith(" "))
 
@@ -152,3 +162,8 @@ def _letters() -> dict[int, str]:
         if byte not in table:
             table[byte] = chr(256 + len(table) - len(printable))
     return table
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    return {letter: byte for byte, letter in _letters().items()}

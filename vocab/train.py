@@ -6,42 +6,40 @@ many do not fit, the bytes do. The same texts give the same tokenizer.json, byte
 hold the alphabet, and WordPiece for a teacher that reads every byte.
 """
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
 
 from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
 
 from vocab import sentencepiece_json, wordpiece
-from vocab.alphabet import Alphabet, check_normalizer, cutting, readable, student_normalizer
+from vocab.alphabet import check_normalizer, cutting, readable, student_normalizer
+from vocab.assemble import assemble, by_id, check_size, first_tokens
+from vocab.rules import DEFAULT_RULE, Floats, Rule, check_rule
 from vocab.save import save_tokenizer
-from vocab.surfaces import (
-    SPACE_MARK,
-    Kind,
-    Spec,
-    Surface,
-    kind_of,
-    scheme_of,
-    spec_of,
-    special_tokens,
-    surfaces,
-    unknown_token,
-    vocab_of,
-)
+from vocab.surfaces import SPACE_MARK, Kind, Spec, kind_of, scheme_of, spec_of, surfaces, unknown_token
+from vocab.wordpiece_trainer import wordpiece_trainer
 
-__all__ = ["Kind", "check_normalizer", "kind_of", "save_tokenizer", "train_vocabulary"]
+__all__ = ["Kind", "Rule", "check_normalizer", "kind_of", "save_tokenizer", "train_sizes", "train_vocabulary"]
 
-BERT_CUT = {"type": "BertPreTokenizer"}
 METASPACE = {"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": "always", "split": True}
 SPACE_CUT = {"type": "WhitespaceSplit"}
 
 logger = logging.getLogger(__name__)
 
 
-def train_vocabulary(texts: Iterable[str], size: int, kind: Kind, teacher: Tokenizer, seed: int = 0) -> Tokenizer:
+def train_vocabulary(
+    texts: Iterable[str],
+    size: int,
+    kind: Kind,
+    teacher: Tokenizer,
+    seed: int = 0,
+    *,
+    rule: Rule = DEFAULT_RULE,
+    embeddings: Floats | None = None,
+) -> Tokenizer:
     """Return a tokenizer of exactly ``size`` tokens.
 
     Args:
@@ -50,208 +48,120 @@ def train_vocabulary(texts: Iterable[str], size: int, kind: Kind, teacher: Token
         kind: of the student; it may differ from the teacher's.
         teacher: whose special tokens, normaliser, template and readable characters are kept.
         seed: nothing is drawn at random; accepted because every step of a run has one.
+        rule: how tokens are chosen (``vocab.rules``).
+        embeddings: the teacher's table (tokens, width), for the rule ``embedding``.
 
     Raises:
-        ValueError: if ``size`` is too small for the alphabet (naming the least that works) or too large for the corpus.
+        ValueError: if ``size`` is too small for the alphabet (naming the least that works) or too large for the corpus,
+            if ``kind`` cannot be trained by ``rule``, or if the rule needs embeddings and there are none.
     """
     del seed
-    if kind not in get_args(Kind):
-        raise ValueError(f"vocabulary: kind {kind!r} is unknown. Use {', '.join(get_args(Kind))}.")
-    spec = spec_of(teacher)
-    kind_of(teacher.to_str())
-    if kind == "bpe" and scheme_of(spec) == "bytelevel":
-        return _train_bytelevel(texts, size, spec)
-    if kind == "wordpiece":
-        return _train_wordpiece(texts, size, teacher, spec)
-    return _train_pieces(texts, size, kind, teacher, spec)
-
-
-def _train_wordpiece(texts: Iterable[str], size: int, teacher: Tokenizer, spec: Spec) -> Tokenizer:
-    is_same = scheme_of(spec) == "wordpiece"
-    normalizer = student_normalizer(spec, "wordpiece")
-    pre_tokenizer = spec["pre_tokenizer"] if is_same and spec["pre_tokenizer"] else BERT_CUT
-    alphabet = readable(teacher, normalizer, pre_tokenizer)
-    if alphabet is None:
-        raise ValueError(
-            "vocabulary: the teacher reads every byte, which a wordpiece vocabulary cannot. Use kind bpe or unigram."
-        )
-    specials = _specials(spec, is_pad_first=True)
-    _check_size(size, len(specials), len(alphabet.initial) + len(alphabet.continuing))
-    # Longer words are unknown to both; a teacher of another kind has no such limit, but a quadratic cut needs one.
-    longest = int(spec["model"]["max_input_chars_per_word"]) if is_same else 1000
-    model: Spec = {
-        "type": "WordPiece",
-        "unk_token": unknown_token(spec) or "[UNK]",
-        "continuing_subword_prefix": wordpiece.PREFIX,
-        "max_input_chars_per_word": longest,
-    }
-    words_of = cutting(normalizer, pre_tokenizer)
-    counts = _count(texts, words_of)
-    words = _readable_words(counts, alphabet, longest)
-    reached = [surface for surface in _by_id(spec) if _fits(*surface, alphabet) and _is_reached(*surface, words_of)]
-    tokens = wordpiece.choose_tokens(words, alphabet, size - len(specials), reached)
-    written = [*specials, *map(wordpiece.written, tokens)]
-    model["vocab"] = {token: index for index, token in enumerate(written)}
-    decoder = spec["decoder"] if is_same else {"type": "WordPiece", "prefix": wordpiece.PREFIX, "cleanup": True}
-    return _assemble(spec, specials, size, model, normalizer, pre_tokenizer, decoder)
-
-
-def _train_pieces(texts: Iterable[str], size: int, kind: Kind, teacher: Tokenizer, spec: Spec) -> Tokenizer:
-    assert kind != "wordpiece"
-    normalizer = student_normalizer(spec, "metaspace")
-    alphabet = readable(teacher, normalizer, SPACE_CUT)
-    specials = _specials(spec, is_pad_first=False)
-    unknown = unknown_token(spec) or next((name for name in ("<unk>", "[UNK]") if name in specials), "<unk>")
-    specials += [] if unknown in specials else [unknown]
-    reserved = (*specials, "<unk>", "<0x")
-    counts = _count(texts, cutting(normalizer, SPACE_CUT))
-    counts = Counter({word: n for word, n in counts.items() if not any(name in word for name in reserved)})
-    letters = None if alphabet is None else alphabet.initial | alphabet.continuing
-    n_bytes = len(sentencepiece_json.BYTES)
-    has_bytes = letters is None or len(letters) > max(n_bytes, size // 2 - len(specials))
-    if has_bytes:
-        _check_size(size, len(specials), n_bytes + 2)
-        logger.warning("%s: too many characters for %s tokens; rare ones are read as bytes", kind, size)
-        letters = _frequent_letters(counts, letters, (size - len(specials) - n_bytes) // 2)
-    assert letters is not None
-    _check_size(size, len(specials), len(letters) + 1 + n_bytes * has_bytes)
-    words = Counter({word: n for word, n in counts.items() if letters.issuperset(word)})
-    extra = [SPACE_MARK * surface.is_initial + surface.text for surface in _by_id(spec)]
-    n_pieces = size - len(specials) - n_bytes * has_bytes
-    pieces = sentencepiece_json.train_pieces(words, letters, n_pieces, kind, extra)
-    write = sentencepiece_json.unigram_model if kind == "unigram" else sentencepiece_json.bpe_model
-    model = write(specials, unknown, pieces, has_bytes)
-    cut = {"type": "Sequence", "pretokenizers": [SPACE_CUT, METASPACE]}
-    decoder: Spec = METASPACE
-    if has_bytes:
-        decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, METASPACE, {"type": "Fuse"}]}
-    return _assemble(spec, specials, size, model, normalizer, cut, decoder)
-
-
-def _train_bytelevel(texts: Iterable[str], size: int, spec: Spec) -> Tokenizer:
-    specials = _specials(spec, is_pad_first=False)
-    alphabet = sorted(ByteLevel.alphabet())
-    _check_size(size, len(specials), len(alphabet))
-    normalizer = student_normalizer(spec, "bytelevel")
-    words = _count(texts, cutting(normalizer, spec["pre_tokenizer"]))
-
-    def learn() -> Spec:
-        learner = Tokenizer(models.BPE())
-        learner.pre_tokenizer = WhitespaceSplit()
-        trainer = trainers.BpeTrainer(
-            vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-        )
-        learner.train_from_iterator(wordpiece.repeated(words), trainer)
-        model: Spec = spec_of(learner)["model"]
-        return model
-
-    learned = learn()
-    if len(learned["vocab"]) < size:
-        words.update(token for token, surface in surfaces(spec).items() if surface.is_initial)
-        learned = learn()
-    model = {**spec["model"], "vocab": learned["vocab"], "merges": learned["merges"]}
-    return _assemble(spec, specials, size, model, normalizer, spec["pre_tokenizer"], spec["decoder"])
-
-
-def _assemble(
-    teacher: Spec,
-    specials: list[str],
-    size: int,
-    model: Spec,
-    normalizer: Spec | None,
-    pre_tokenizer: Spec,
-    decoder: Spec | None,
-) -> Tokenizer:
-    """Join the parts; what the teacher has beside its model comes along under the new ids."""
-    ids = {token: index for index, token in enumerate(specials)}
-    added = [{**token, "id": ids[token["content"]]} for token in teacher["added_tokens"]]
-    spec = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": sorted(added, key=lambda token: token["id"]),
-        "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": _renumbered(teacher["post_processor"], ids),
-        "decoder": decoder,
-        "model": model,
-    }
-    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    tokenizer = train_sizes(texts, [size], kind, teacher, rule=rule, embeddings=embeddings)[0]
     n_tokens = tokenizer.get_vocab_size()
     if n_tokens < size:
         raise ValueError(
             f"vocabulary: the text and the teacher's own tokens give {n_tokens:,} tokens, asked for {size:,}. "
             f"Use --vocab-size {n_tokens} or less, or more text."
         )
-    assert n_tokens == size, (n_tokens, size)
     return tokenizer
 
 
-def _renumbered(post_processor: Spec | None, ids: dict[str, int]) -> Spec | None:
-    """Return the post-processor with the students' ids of its tokens."""
-    if post_processor is None:
-        return None
-    new = dict(post_processor)
-    if new["type"] == "Sequence":
-        new["processors"] = [_renumbered(member, ids) for member in new["processors"]]
-    if new["type"] == "TemplateProcessing":
-        new["special_tokens"] = {
-            name: {**token, "ids": [ids[part] for part in token["tokens"]]}
-            for name, token in new["special_tokens"].items()
-        }
-    for role in ("cls", "sep"):
-        if role in new:
-            new[role] = [new[role][0], ids[new[role][0]]]
-    return new
+def train_sizes(
+    texts: Iterable[str],
+    sizes: Sequence[int],
+    kind: Kind,
+    teacher: Tokenizer,
+    *,
+    rule: Rule = DEFAULT_RULE,
+    embeddings: Floats | None = None,
+) -> list[Tokenizer]:
+    """Return what ``train_vocabulary`` returns for each size; the corpus is read, and what sizes share is done, once.
 
-
-def _by_id(spec: Spec) -> list[Surface]:
-    """Return the surfaces of a tokenizer in the order of their ids, which is about that of their frequency."""
-    found, ids = surfaces(spec), vocab_of(spec)
-    return [found[token] for token in sorted(found, key=ids.__getitem__)]
-
-
-def _specials(spec: Spec, *, is_pad_first: bool) -> list[str]:
-    """Return the teacher's special tokens in its order, so that low ids such as RoBERTa's padding at 1 stay put."""
-    names = special_tokens(spec)
-    if is_pad_first and "[PAD]" in names:
-        names = ["[PAD]", *(name for name in names if name != "[PAD]")]
-    return names
-
-
-def _check_size(size: int, n_specials: int, n_letters: int) -> None:
-    least = n_specials + n_letters
-    if size < least:
+    A size that the corpus and the teacher's tokens do not give gets the largest tokenizer that they do.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"vocabulary: kind {kind!r} is unknown. Use {', '.join(get_args(Kind))}.")
+    check_rule(rule, kind)
+    if rule == "embedding" and embeddings is None:
         raise ValueError(
-            f"vocabulary: {size} tokens do not hold {n_specials} special tokens and the {n_letters:,} characters that "
-            f"must stay readable. Use --vocab-size {least} or more."
+            "vocabulary: rule 'embedding' compares rows of the teacher's table of embeddings. Give embeddings."
         )
+    spec = spec_of(teacher)
+    kind_of(teacher.to_str())
+    train: Callable[[int], Tokenizer]
+    if kind == "bpe" and scheme_of(spec) == "bytelevel":
+        train = _bytelevel_trainer(texts, spec)
+    elif kind == "wordpiece":
+        train = wordpiece_trainer(texts, sizes, teacher, rule, embeddings)
+    else:
+        train = _pieces_trainer(texts, kind, teacher, spec)
+    found = [train(size) for size in sizes]
+    assert all(tokenizer.get_vocab_size() <= size for tokenizer, size in zip(found, sizes, strict=True))
+    return found
 
 
-def _count(texts: Iterable[str], words_of: Callable[[str], list[str]]) -> Counter[str]:
-    """Count words. Texts are cut at spaces first: each distinct string is normalised once."""
-    strings: Counter[str] = Counter()
-    for text in texts:
-        strings.update(text.split(" "))
-    counts: Counter[str] = Counter()
-    for string, n in strings.items():
-        for word in words_of(string):
-            counts[word] += n
-    return counts
+def _pieces_trainer(texts: Iterable[str], kind: Kind, teacher: Tokenizer, spec: Spec) -> Callable[[int], Tokenizer]:
+    assert kind != "wordpiece"
+    normalizer = student_normalizer(spec, "metaspace")
+    alphabet = readable(teacher, normalizer, SPACE_CUT)
+    specials = first_tokens(spec, is_pad_first=False)
+    unknown = unknown_token(spec) or next((name for name in ("<unk>", "[UNK]") if name in specials), "<unk>")
+    specials += [] if unknown in specials else [unknown]
+    reserved = (*specials, "<unk>", "<0x")
+    counts = wordpiece.count_words(texts, cutting(normalizer, SPACE_CUT))
+    counts = Counter({word: n for word, n in counts.items() if not any(name in word for name in reserved)})
+    every = None if alphabet is None else alphabet.initial | alphabet.continuing
+    extra = [SPACE_MARK * surface.is_initial + surface.text for surface in by_id(spec)]
+    write = sentencepiece_json.unigram_model if kind == "unigram" else sentencepiece_json.bpe_model
+    cut = {"type": "Sequence", "pretokenizers": [SPACE_CUT, METASPACE]}
+
+    def train(size: int) -> Tokenizer:
+        n_bytes = len(sentencepiece_json.BYTES)
+        letters = every
+        has_bytes = letters is None or len(letters) > max(n_bytes, size // 2 - len(specials))
+        if has_bytes:
+            check_size(size, len(specials), n_bytes + 2)
+            logger.warning("%s: too many characters for %s tokens; rare ones are read as bytes", kind, size)
+            letters = _frequent_letters(counts, letters, (size - len(specials) - n_bytes) // 2)
+        assert letters is not None
+        check_size(size, len(specials), len(letters) + 1 + n_bytes * has_bytes)
+        words = Counter({word: n for word, n in counts.items() if letters.issuperset(word)})
+        n_pieces = size - len(specials) - n_bytes * has_bytes
+        pieces = sentencepiece_json.train_pieces(words, letters, n_pieces, kind, extra)
+        decoder: Spec = METASPACE
+        if has_bytes:
+            decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, METASPACE, {"type": "Fuse"}]}
+        return assemble(spec, specials, write(specials, unknown, pieces, has_bytes), normalizer, cut, decoder)
+
+    return train
 
 
-def _readable_words(counts: Counter[str], alphabet: Alphabet, longest: int) -> Counter[str]:
-    return Counter({w: n for w, n in counts.items() if len(w) <= longest and _fits(w, True, alphabet)})
+def _bytelevel_trainer(texts: Iterable[str], spec: Spec) -> Callable[[int], Tokenizer]:
+    specials = first_tokens(spec, is_pad_first=False)
+    alphabet = sorted(ByteLevel.alphabet())
+    normalizer = student_normalizer(spec, "bytelevel")
+    words = wordpiece.count_words(texts, cutting(normalizer, spec["pre_tokenizer"]))
+    more = words + Counter(token for token, surface in surfaces(spec).items() if surface.is_initial)
 
+    def learn(counts: Counter[str], size: int) -> Spec:
+        learner = Tokenizer(models.BPE())
+        learner.pre_tokenizer = WhitespaceSplit()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        )
+        learner.train_from_iterator(wordpiece.repeated(counts), trainer)
+        model: Spec = spec_of(learner)["model"]
+        return model
 
-def _fits(text: str, is_initial: bool, alphabet: Alphabet) -> bool:
-    first, rest = (alphabet.initial, text[1:]) if is_initial else (alphabet.continuing, text)
-    return (not is_initial or text[0] in first) and alphabet.continuing.issuperset(rest)
+    def train(size: int) -> Tokenizer:
+        check_size(size, len(specials), len(alphabet))
+        learned = learn(words, size)
+        if len(learned["vocab"]) < size:
+            learned = learn(more, size)
+        model = {**spec["model"], "vocab": learned["vocab"], "merges": learned["merges"]}
+        return assemble(spec, specials, model, normalizer, spec["pre_tokenizer"], spec["decoder"])
 
-
-def _is_reached(text: str, is_initial: bool, words_of: Callable[[str], list[str]]) -> bool:
-    word = text if is_initial else "a" + text
-    return words_of(word) == [word]
+    return train
 
 
 def _frequent_letters(counts: Counter[str], allowed: frozenset[str] | None, n_most: int) -> frozenset[str]:

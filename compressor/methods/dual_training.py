@@ -18,7 +18,7 @@ by word. Everything but the student is thrown away. Refuses a student that keeps
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,8 @@ class Options:
     @property
     def cached_layers(self) -> int:
         """How many layers of the teacher's word states the method reads from the cache."""
-        return self.layers if self.needs_cache and self.teacher_hidden > 0 else 0
+        is_read = self.teacher_hidden > 0 or (self.hidden > 0 and self.every > 1)
+        return self.layers if self.needs_cache and is_read else 0
 
     @property
     def needs_cache(self) -> bool:
@@ -97,7 +98,7 @@ class Objective(nn.Module):
         self.teacher = MixedTeacher(model, len(self.table))
         self.heads = _heads(context, self.teacher, self.student, self.table) if is_masked else None
         config = self.student.config
-        self.live_layers = spread_layers(context.teacher_n_layers, options.layers)
+        self.live_layers = context.teacher_layers or spread_layers(context.teacher_n_layers, options.layers)
         self.imitation = Imitation(
             context,
             Weights(
@@ -197,15 +198,15 @@ class Objective(nn.Module):
         return terms | {f"teacher_{name}": value for name, value in anchored.items()}
 
     def _state_terms(self, ours: Any, batch: dict[str, Tensor], live: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compare states on the rows that the teacher has read."""
+        """Compare with the live states on the rows that the teacher has read, with the cached ones on the others."""
         if not live:
             return {}
-        every = self.options.every
-        part = _Rows(
-            tuple(each[::every] for each in ours.hidden_states or ()),
-            tuple(each[::every] for each in getattr(ours, "attentions", None) or ()),
-        )
-        terms: dict[str, Tensor] = self.imitation.state_terms(part, batch["words"][::every], live)
+        is_read = torch.arange(len(batch["words"]), device=batch["words"].device) % self.options.every == 0
+        terms: dict[str, Tensor] = self.imitation.state_terms(_rows(ours, is_read), batch["words"][is_read], live)
+        if "hidden" in terms and "teacher_states" in batch and not is_read.all():
+            cached = {name: batch[name][~is_read] for name in ("teacher_states", "teacher_units")}
+            others = self.imitation.state_terms(_rows(ours, ~is_read), batch["words"][~is_read], cached)
+            terms["hidden"] = torch.lerp(others["hidden"], terms["hidden"], is_read.float().mean())
         return terms
 
 
@@ -230,9 +231,16 @@ def _heads(
     return _Heads(theirs, MaskedHead(config.hidden_size, width, activation, epsilon, len(table)))
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(NamedTuple):
     """Some rows of a model's output."""
 
     hidden_states: tuple[Tensor, ...]
     attentions: tuple[Tensor, ...]
+
+
+def _rows(output: Any, chosen: Tensor) -> _Rows:  # Any: a ModelOutput
+    """Return the chosen rows of the states and of the attention, where there are any."""
+    return _Rows(
+        tuple(each[chosen] for each in output.hidden_states or ()),
+        tuple(each[chosen] for each in getattr(output, "attentions", None) or ()),
+    )

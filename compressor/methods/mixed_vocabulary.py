@@ -63,6 +63,7 @@ class Objective(nn.Module):
 
     trains_teacher = True
     learning_rate = 1e-3
+    token_share = 0.2  # of the tokens that a stage sees by default: the embeddings are learned quickly
     is_scored = False  # the student's layers have learned nothing yet
 
     def __init__(self, context: Context, options: Options) -> None:

@@ -1,0 +1,105 @@
+"""The tables of docs/dual-training.md, from the results of dual_training, vocab_rules and task_agnostic."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def dual_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
+    """Return the tables by the name of their place in a page; those without a result are left out."""
+    made: dict[str, Callable[[dict[str, Any]], str]] = {
+        "dual_training": comparison_table,
+        "dual_tuning": tuning_table,
+        "vocab_rules": rules_table,
+        "task_agnostic": task_table,
+        "mixed_speed": speed_table,
+    }
+    return {name.replace("_", "-"): partial(table, results[name]) for name, table in made.items() if name in results}
+
+
+def comparison_table(result: dict[str, Any]) -> str:
+    """Return the arms side by side on every set, in points, with what was spent."""
+    sets = result["sets"]
+    names = ["arm"]
+    for each in sets:
+        names += [f"{each['set']}, {each['metric']}", "s per run"]
+    rows = [names, ["---"] * len(names)]
+    for index, first in enumerate(sets[0]["arms"]):
+        row = [first["name"]]
+        for each in sets:
+            found = each["arms"][index]
+            row += [_score(found), f"{found['train_seconds']:.0f}"]
+        rows.append(row)
+    facts = "; ".join(
+        f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
+        f"{each['epochs']:g} epochs, teacher {100 * each['teacher']:.2f}"
+        for each in sets
+    )
+    shape = result["shape"]
+    arms = sets[0]["arms"]
+    small, large = (arms[index]["predicted_bytes"] for index in (0, -1))
+    note = (
+        f"Points on dev, mean and standard deviation over {result['seeds']} seeds. Student: {shape['layers']} layers x "
+        f"{shape['hidden']}, FFN {shape['ffn']}; as an int8 package {small:,} bytes by prediction, with the teacher's "
+        f"vocabulary {large:,}. {facts}. Batches of {result['batch_size']}; one thread per run. Repeat: "
+        f"`{result['command']}`."
+    )
+    return f"{_table(rows)}\n\n{note}"
+
+
+def tuning_table(result: dict[str, Any]) -> str:
+    """Return the settings that were compared on held-out training rows."""
+    names = ["setting", *(each["set"] for each in result["sets"])]
+    rows = [names, ["---"] * len(names)]
+    for index, first in enumerate(result["sets"][0]["arms"]):
+        rows.append([first["name"], *(f"{100 * each['arms'][index]['mean']:.2f}" for each in result["sets"])])
+    return f"{_table(rows)}\n\nOne seed, {result['evaluated_on']}. Repeat: `{result['command']}`."
+
+
+def rules_table(result: dict[str, Any]) -> str:
+    """Return the rules of vocab.rules at equal bytes."""
+    names = ["set", "rule", "tokens", "vocabulary bytes", "tokens per text", "accuracy"]
+    rows = [names, ["---"] * len(names)]
+    for row in result["rows"]:
+        cells = (
+            f"{row['size']:,}",
+            f"{row['vocabulary_bytes']:,}",
+            f"{row['student_tokens_per_text']:.2f}",
+            _score(row),
+        )
+        rows.append([row["set"], row["name"], *cells])
+    note = f"Mean and standard deviation over {result['seeds']} seeds, on dev. Repeat: `{result['command']}`."
+    return f"{_table(rows)}\n\n{note}"
+
+
+def task_table(result: dict[str, Any]) -> str:
+    """Return the fine-tuned students by task and start."""
+    tasks = list(dict.fromkeys(row["task"] for row in result["finetuned"]))
+    starts = list(dict.fromkeys(row["start"] for row in result["finetuned"]))
+    scores = {(row["task"], row["start"]): row["accuracy"] for row in result["finetuned"]}
+    rows = [["start of the student", *(f"{task}, accuracy" for task in tasks)], ["---"] * (1 + len(tasks))]
+    rows += [[start, *(f"{100 * scores[task, start]:.2f}" for task in tasks)] for start in starts]
+    training = sum(seconds for step, seconds in result["seconds"].items() if step.startswith(("train-", "teacher")))
+    pairs = {name: metrics["spearman"] for name, metrics in result["sts_b"].items()}
+    note = (
+        f"{result['student']}: {result['bytes']:,} bytes, tokenizer included. {result['lines']:,} lines of an "
+        f"encyclopaedia, no labels, {training / 60:.0f} minutes of teacher and training. Spearman on STS-B dev: "
+        f"teacher {pairs['teacher']:.4f}, package {pairs['package']:.4f}. One seed, dev sets. "
+        f"Repeat: `{result['command']}`."
+    )
+    return f"{_table(rows)}\n\n{note}"
+
+
+def speed_table(result: dict[str, Any]) -> str:
+    """Return how fast rows are mixed, as one line."""
+    speeds = ", ".join(f"{name.replace('_', ' ')} {value:,.0f}" for name, value in result["lines_per_second"].items())
+    return f"Lines per second, one process: {speeds}. Repeat: `{result['command']}`."
+
+
+def _score(row: dict[str, Any]) -> str:
+    spread = row["spread"]
+    return f"{100 * row['mean']:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
+
+
+def _table(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
