@@ -92,8 +92,11 @@ def task_table(result: dict[str, Any]) -> str:
 
 def speed_table(result: dict[str, Any]) -> str:
     """Return how fast rows are mixed, as one line."""
-    speeds = ", ".join(f"{name.replace('_', ' ')} {value:,.0f}" for name, value in result["lines_per_second"].items())
-    return f"Lines per second, one process: {speeds}. Repeat: `{result['command']}`."
+    speeds = "; ".join(f"{name}: {row['lines_per_second']:,.0f}" for name, row in result["measured"].items())
+    return (
+        f"Lines per second of {result['data']} ({result['lines']:,} lines), one process: {speeds}. "
+        f"Repeat: `{result['command']}`."
+    )
 
 
 def _score(row: dict[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 Lines per second of ``encode_batch`` alone by both tokenizers, of ``MixedTokenizer.encode`` (both, with words and units;
 done once), and of what a training then does per batch: ``draw`` and ``mix``, and the masking of both streams. One
-thread; the median of some repetitions over all lines, warmed up by one that is not counted. Writes
-``docs/results/mixed_speed.json``. Needs the extras train, cpu and, without ``--teacher``, demo.
+thread, processor time (what else runs on the machine counts little); the median of some repetitions over all lines,
+warmed up by one that is not counted. Writes ``docs/results/mixed_speed.json``. Needs the extras train, cpu and, without
+``--teacher``, demo.
 """
 
 import os
@@ -70,7 +71,7 @@ def main(data: Path, teacher: Path | None, vocab_size: int, repetitions: int) ->
         "lines": len(texts),
         "settings": {
             "batch": BATCH, "max_length": MAX_LENGTH, "probability": PROBABILITY, "masked_share": SHARE, "seed": SEED,
-            "repetitions": repetitions, "threads": 1, "vocab_size": vocab_size,
+            "repetitions": repetitions, "threads": 1, "clock": "processor time", "vocab_size": vocab_size,
         },
         "measured": measured,
         "tokens_per_line": lengths(rows, both),
@@ -85,9 +86,9 @@ def measure(task: Callable[[], None], n_lines: int, repetitions: int) -> dict[st
     task()
     seconds = []
     for _ in range(repetitions):
-        started = time.perf_counter()
+        started = time.process_time()
         task()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     median = statistics.median(seconds)
     return {
         "lines_per_second": round(n_lines / median),

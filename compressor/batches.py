@@ -55,7 +55,9 @@ def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedR
         pairs = table.pairs[start : start + CHUNK] if table.pairs else None
         inputs: list[Any] = list(texts)  # Any: texts or pairs of them
         if pairs:
-            inputs = [tuple(text[: CUT_CHARACTERS * max_length] for text in both) for both in zip(texts, pairs, strict=True)]
+            inputs = [
+                tuple(text[: CUT_CHARACTERS * max_length] for text in both) for both in zip(texts, pairs, strict=True)
+            ]
         encodings = tokenizer.encode_batch(inputs)
         # Words are counted in the whole texts: a pair's second text has the same numbers whatever the maximum length.
         for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):

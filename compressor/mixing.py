@@ -25,7 +25,7 @@ class Tokens(NamedTuple):
 
     n_student: int
     unknown: tuple[int, int]  # the student's and the teacher's id, -1 for none
-    mask: tuple[int, int]
+    mask: tuple[int, int]  # -1 where no word is hidden
     pools: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # ids of a mixture that may replace a hidden word
 
 
@@ -47,17 +47,25 @@ def tokens_of(teacher: Tokenizer, student: Tokenizer, masked: float) -> Tokens:
     both = (student, teacher)
     specs = [spec_of(tokenizer) for tokenizer in both]
     unknown = [_id(tokenizer, unknown_token(spec)) for tokenizer, spec in zip(both, specs, strict=True)]
-    mask = [
-        next((i for i in (_id(tokenizer, name) for name in ("[MASK]", "<mask>")) if i >= 0), -1) for tokenizer in both
-    ]
-    if masked > 0 and min(mask) < 0:
+    mask = [mask_id(tokenizer) if masked > 0 else -1 for tokenizer in both]
+    n_student = student.get_vocab_size()
+    pools = masking.replacement_pool(student), masking.replacement_pool(teacher, n_student)
+    return Tokens(n_student, (unknown[0], unknown[1]), (mask[0], mask[1]), pools)
+
+
+def mask_id(tokenizer: Tokenizer) -> int:
+    """Return the id of the token that stands for a hidden word.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [index for index in (_id(tokenizer, name) for name in ("[MASK]", "<mask>")) if index >= 0]
+    if not found:
         raise ValueError(
             "objective = 'mlm' needs a mask token, and the teacher's tokenizer has neither [MASK] nor <mask>. "
             "Use objective = 'task'."
         )
-    n_student = student.get_vocab_size()
-    pools = masking.replacement_pool(student), masking.replacement_pool(teacher, n_student)
-    return Tokens(n_student, (unknown[0], unknown[1]), (mask[0], mask[1]), pools)
+    return found[0]
 
 
 class MixedCollator:

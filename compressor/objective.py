@@ -136,6 +136,15 @@ def check_shares(method: str, **shares: float) -> None:
             raise ValueError(f"recipe: [[stage]] {method!r} option {key} = {value:g}, expected between 0 and 1.")
 
 
+def check_masked(method: str, objective: str, masked: float) -> None:
+    """Refuse to learn from hidden words where none is hidden."""
+    if objective == "mlm" and masked == 0:
+        raise ValueError(
+            f"recipe: [[stage]] {method!r} option masked = 0, expected more, for objective = 'mlm' learns from "
+            "hidden words. Use masked = 0.15."
+        )
+
+
 def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of the method's own Options
     """Return the method's options with ``given`` filled in.
 

@@ -17,8 +17,9 @@ from compressor import data, shape, tasks
 from compressor.data import Table
 from compressor.evaluate import targets_of
 from compressor.families import family_of
-from compressor.objective import build_options, check_method, load_method, trains_teacher
+from compressor.objective import build_options, check_method, trains_teacher
 from compressor.recipe import Recipe, StageSection, StudentSection
+from compressor.schedule import effort, fill_stage
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
 from exporters.budget import Scheme, Shape
@@ -31,12 +32,6 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
-# Training by default: about so many tokens in all, in steps of about so many. On two cores that is ten to twenty
-# minutes for a student of 10 M weights; more epochs help, and are the user's to give.
-TARGET_TOKENS = 1_600_000
-STEP_TOKENS = 1600
-BATCH_SIZES = (16, 32, 64, 128)
-MIN_EPOCHS, MAX_EPOCHS = 1.0, 15.0
 TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
 
 
@@ -129,6 +124,7 @@ def plan(recipe: Recipe) -> Plan:
     )
     tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
     check_sizes(recipe, info, tokenizer)
+    check_masks(recipe, tokenizer)
     max_length = recipe.teacher.max_length or _max_length(recipe, info, train, tokenizer)
     kind = recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
@@ -136,7 +132,7 @@ def plan(recipe: Recipe) -> Plan:
     choice = _choose(recipe, info, train, max_length + offset, kind, tokenizer)
     rows = data.single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
-    stages = tuple(_fill_stage(stage, is_copied, rows, max_length) for stage in recipe.stage)
+    stages = tuple(fill_stage(stage, is_copied, rows, max_length) for stage in recipe.stage)
     resolved = recipe.model_copy(
         update={
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
@@ -163,7 +159,7 @@ def plan(recipe: Recipe) -> Plan:
             "stage": stages,
         }
     )
-    n_steps, seconds = _effort(stages, choice.shape, info.shape, rows, max_length)
+    n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds)
 
 
@@ -173,7 +169,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
     offline = recipe.teacher.offline
     needs_label = info.kind != "embedding"
-    uses_label = any(stage.method == "finetune" or stage.options.get("labels") for stage in recipe.stage)
+    uses_label = any(_reads_labels(stage) for stage in recipe.stage)
     train = data.read_table(
         section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
     )
@@ -195,6 +191,10 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     if info.kind == "classification" and train.labels is not None:
         tasks.check_classes(train.labels, train.source)
     return train, evaluation
+
+
+def _reads_labels(stage: StageSection) -> bool:
+    return stage.method == "finetune" or any(stage.options.get(name) for name in ("labels", "teacher_labels"))
 
 
 def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]] | None:
@@ -221,6 +221,15 @@ def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None
             f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
             "They are not of one checkpoint; download both again."
         )
+
+
+def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Refuse to hide words where the teacher has no token for that."""
+    from compressor.mixing import mask_id
+
+    for stage in recipe.stage:
+        if getattr(build_options(stage.method, stage.options), "objective", "") == "mlm":
+            mask_id(tokenizer)
 
 
 def _max_length(recipe: Recipe, info: TeacherInfo, train: Table, tokenizer: Tokenizer) -> int:
@@ -258,49 +267,6 @@ def _choose(
         budget.max_bytes,
         budget.latency.max_ms if budget.latency else None,
     )
-
-
-def _fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
-    """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
-    build_options(stage.method, stage.options)
-    objective_class = load_method(stage.method).objective_class
-    own_rate, share = getattr(objective_class, "learning_rate", None), getattr(objective_class, "token_share", 1.0)
-    n_tokens = _n_tokens(train, max_length)
-    wanted = STEP_TOKENS * len(train) / n_tokens
-    batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
-    most = float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS))
-    epochs = stage.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2))
-    return stage.model_copy(
-        update={
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
-        }
-    )
-
-
-def _n_tokens(train: Table, max_length: int) -> float:
-    """Return about how many of the student's tokens one epoch has."""
-    n_words = sum(len(text.split()) + 1 for text in [*train.texts, *(train.pairs or [])]) + len(train)
-    return min(1.3 * n_words, float(len(train) * max_length))
-
-
-def _effort(
-    stages: tuple[StageSection, ...], student: Shape, teacher: Shape, train: Table, max_length: int
-) -> tuple[int, float]:
-    """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
-    from compressor.forward import measure_flops
-
-    n_tokens = _n_tokens(train, max_length)
-    n_student, n_teacher = (sum(rows * columns for rows, columns in shape.matrices) for shape in (student, teacher))
-    n_weight_epochs = sum(
-        (n_student + n_teacher * trains_teacher(stage.method) / stage.options.get("every", 1)) * (stage.epochs or 0.0)
-        for stage in stages
-    )
-    n_steps = sum(
-        math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
-    )
-    return n_steps, 6 * n_weight_epochs * n_tokens / (0.5 * measure_flops()) + 0.02 * n_steps
 
 
 def _few(labels: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ They are thrown away after training.
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.families import Family
@@ -89,7 +90,7 @@ class SharedProjections(nn.Module):
                 if pair.student != name and not pair.left and ours.shape[0] < theirs.shape[0]:
                     theirs = theirs[: ours.shape[0]]  # the first positions
                 source, target = (theirs, ours) if self.direction == "down" else (ours, theirs)
-                losses.append((self.project(source, pair) - target).square().mean())
+                losses.append(F.mse_loss(self.project(source, pair), target))
         return torch.stack(losses).mean()
 
     def project(self, tensor: Tensor, pair: Pair) -> Tensor:

@@ -50,7 +50,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[Case, dict[str, Any], list[
     case = make_case(name, context, options)
     assert context.teacher is not None
     before = state_of(context.teacher)
-    return case, before, descend(case, 15)
+    return case, before, descend(case, 18, rate=1e-2)
 
 
 def heads_of(case: Case) -> tuple[str, ...]:

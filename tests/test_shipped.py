@@ -49,7 +49,7 @@ def differences(stages: Any, reported: Any) -> list[str]:
 
 
 def test_there_are_shipped_recipes() -> None:
-    assert {"classification-mixed", "sentence-embedding-mixed"} <= set(recipe_names())
+    assert {"classification-dual", "sentence-embedding-dual"} <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -83,9 +83,9 @@ def test_a_report_of_other_stages_would_be_noticed() -> None:
 
 def test_a_name_that_is_not_known_gets_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match=re.escape("recipe: 'clasification-mixed' is not known. Did you mean 'classif")
+        ValueError, match=re.escape("recipe: 'clasification-dual' is not known. Did you mean 'classif")
     ):
-        base("clasification-mixed")
+        base("clasification-dual")
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_path_is_a_file_even_where_a_recipe_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "classification-mixed").write_text("seed = 7\n", encoding="utf-8")
-    assert base("./classification-mixed") == {"seed": 7}
-    assert "seed" not in base("classification-mixed")
+    (tmp_path / "classification-dual").write_text("seed = 7\n", encoding="utf-8")
+    assert base("./classification-dual") == {"seed": 7}
+    assert "seed" not in base("classification-dual")
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_recipes_are_listed_with_a_line_each_and_shown_by_name() -> None:
     listed = json.loads(tenmeg("recipes", "--json").stdout)["recipes"]
     assert sorted(listed) == recipe_names()
     assert all(name in tenmeg("recipes").stdout for name in listed)
-    assert tenmeg("recipes", "classification-mixed").stdout == find_recipe("classification-mixed").read_text("utf-8")
-    done = tenmeg("recipes", "clasification-mixed")
-    assert (done.exit_code, "Did you mean 'classification-mixed'?" in done.stderr) == (1, True)
+    assert tenmeg("recipes", "classification-dual").stdout == find_recipe("classification-dual").read_text("utf-8")
+    done = tenmeg("recipes", "clasification-dual")
+    assert (done.exit_code, "Did you mean 'classification-dual'?" in done.stderr) == (1, True)
     done = tenmeg("compress", "--recipe", "x", "--teacher", "t", "--train", "f", "--output", "o")
-    assert (done.exit_code, "recipe: 'x' is not known. Known: classification-mixed," in done.stderr) == (1, True)
+    assert (done.exit_code, "recipe: 'x' is not known. Known: classification-dual," in done.stderr) == (1, True)

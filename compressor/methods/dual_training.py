@@ -27,7 +27,7 @@ from compressor.cache import spread_layers
 from compressor.families import family_of
 from compressor.imitation import Imitation, Weights, live_states, without_dropout
 from compressor.mixed_teacher import MaskedHead, MixedTeacher, live_teacher, mapped_table, masked_head
-from compressor.objective import Context, Mixing, check_choice, check_shares, model_inputs
+from compressor.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
 from compressor.projections import SharedProjections
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class Options:
     """Knobs of ``dual_training``."""
 
     objective: str = "task"  # or "mlm"
-    projection: str = "down"  # or "up" or "none"
-    eps: float = 10.0  # factor of the projection term, a mean over tensors of means over elements
+    projection: str = "up"  # or "down" or "none"
+    eps: float = 10_000.0  # factor of the projection term, a mean over tensors of means over elements
     teacher_gradient: bool = False  # of the projection term into the teacher
     mix: float = 0.5  # probability that a word of the teacher's input is cut by the student's vocabulary
     mix_ramp: float = 0.0  # share of the stage over which it rises from 0
@@ -63,6 +63,7 @@ class Options:
         check_choice("dual_training", "objective", self.objective, ("task", "mlm"))
         check_choice("dual_training", "projection", self.projection, ("up", "down", "none"))
         check_shares("dual_training", mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
+        check_masked("dual_training", self.objective, self.masked)
         if self.every < 1:
             raise ValueError(f"recipe: [[stage]] 'dual_training' option every = {self.every}, expected 1 or more.")
 
@@ -106,7 +107,7 @@ class Objective(nn.Module):
                 labels=options.labels,
                 hidden=options.hidden,
                 attention=options.attention,
-                embedding=options.embedding,
+                embedding=0.0 if is_masked else options.embedding,  # a stage on hidden words compares states only
                 similarity=options.similarity,
                 temperature=options.temperature,
             ),
@@ -133,7 +134,8 @@ class Objective(nn.Module):
             family = family_of(context.model_type)
             steps = torch.linspace(0, context.teacher_n_layers - 1, config.num_hidden_layers)
             layers = [int(layer) for layer in steps.round()]
-            self.projections = SharedProjections(family, self.student, model, layers, options.projection)  # type: ignore[arg-type]
+            direction: Any = options.projection
+            self.projections = SharedProjections(family, self.student, model, layers, direction)
             table_id = id(self.student.get_input_embeddings().weight)
             self.word_table = next(name for name, each in self.student.named_parameters() if id(each) == table_id)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from compressor.imitation import Imitation, Weights, without_dropout
 from compressor.mixed_teacher import MixedTeacher, live_teacher, mapped_table, masked_head, principal_rows
-from compressor.objective import Context, Mixing, check_choice, check_shares
+from compressor.objective import Context, Mixing, check_choice, check_masked, check_shares
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Options:
         check_choice("mixed_vocabulary", "objective", self.objective, ("task", "mlm"))
         check_choice("mixed_vocabulary", "start", self.start, ("student", "principal"))
         check_shares("mixed_vocabulary", mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
+        check_masked("mixed_vocabulary", self.objective, self.masked)
 
     @property
     def cached_layers(self) -> int:

@@ -1,0 +1,62 @@
+"""How long to train when the user does not say: epochs, batch and learning rate of a stage, and what time that takes.
+
+The rule of thumb is a number of tokens, not of epochs: about ten to twenty minutes on two cores for a student of 10 M
+weights. More epochs help, and are the user's to give.
+"""
+
+import math
+
+import numpy as np
+
+from compressor.data import Table
+from compressor.objective import build_options, load_method, trains_teacher
+from compressor.recipe import StageSection
+from exporters.budget import Shape
+
+TARGET_TOKENS = 1_600_000
+STEP_TOKENS = 1600
+BATCH_SIZES = (16, 32, 64, 128)
+MIN_EPOCHS, MAX_EPOCHS = 1.0, 15.0
+
+
+def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
+    """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
+    build_options(stage.method, stage.options)
+    objective_class = load_method(stage.method).objective_class
+    own_rate, share = getattr(objective_class, "learning_rate", None), getattr(objective_class, "token_share", 1.0)
+    n_tokens = _n_tokens(train, max_length)
+    wanted = STEP_TOKENS * len(train) / n_tokens
+    batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
+    most = float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS))
+    epochs = stage.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2))
+    return stage.model_copy(
+        update={
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
+        }
+    )
+
+
+def _n_tokens(train: Table, max_length: int) -> float:
+    """Return about how many of the student's tokens one epoch has."""
+    n_words = sum(len(text.split()) + 1 for text in [*train.texts, *(train.pairs or [])]) + len(train)
+    return min(1.3 * n_words, float(len(train) * max_length))
+
+
+def effort(
+    stages: tuple[StageSection, ...], student: Shape, teacher: Shape, train: Table, max_length: int
+) -> tuple[int, float]:
+    """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
+    from compressor.forward import measure_flops
+
+    n_tokens = _n_tokens(train, max_length)
+    n_student, n_teacher = (sum(rows * columns for rows, columns in shape.matrices) for shape in (student, teacher))
+    n_weight_epochs = sum(
+        (n_student + n_teacher * trains_teacher(stage.method) / stage.options.get("every", 1)) * (stage.epochs or 0.0)
+        for stage in stages
+    )
+    n_steps = sum(
+        math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
+    )
+    return n_steps, 6 * n_weight_epochs * n_tokens / (0.5 * measure_flops()) + 0.02 * n_steps
