@@ -32,7 +32,8 @@ def comparison_table(result: dict[str, Any]) -> str:
         rows.append(row)
     facts = "; ".join(
         f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
-        f"{each['epochs']:g} epochs, teacher {100 * each['teacher']:.2f}"
+        f"{each['epochs']:g} epochs in batches of {result['batch_sizes'][each['set']]}, "
+        f"teacher {100 * each['teacher']:.2f}"
         for each in sets
     )
     shape = result["shape"]
@@ -41,7 +42,7 @@ def comparison_table(result: dict[str, Any]) -> str:
     note = (
         f"Points on dev, mean and standard deviation over {result['seeds']} seeds. Student: {shape['layers']} layers x "
         f"{shape['hidden']}, FFN {shape['ffn']}; as an int8 package {small:,} bytes by prediction, with the teacher's "
-        f"vocabulary {large:,}. {facts}. Batches of {result['batch_size']}; one thread per run. Repeat: "
+        f"vocabulary {large:,}. {facts}. One thread per run. Repeat: "
         f"`{result['command']}`."
     )
     return f"{_table(rows)}\n\n{note}"

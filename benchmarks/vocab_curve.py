@@ -30,9 +30,8 @@ from vocab import mapping
 from vocab.align import NO_WORD, align_batch
 from vocab.choose import Curve, pick, split
 from vocab.mapping import Integers
-from vocab.ruler import bare
 from vocab.rules import DEFAULT_RULE, Floats, Rule
-from vocab.surfaces import kind_of
+from vocab.surfaces import bare, kind_of
 from vocab.train import train_sizes
 
 RESULT_PATH = Path("docs/results/vocab_curve.json")

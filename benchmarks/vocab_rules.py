@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from benchmarks.arms import Prepared, prepare, run_all
-from benchmarks.dual_training import EPOCHS, SHAPE, arm, sets, stage, summary
+from benchmarks.dual_training import BATCH_SIZES, EPOCHS, SHAPE, arm, sets, stage, summary
 from compressor.journal import versions, write_json
 from exporters.measure import machine
 
@@ -65,7 +65,8 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
         n_bytes = vocabulary_bytes(each, REFERENCE_SIZE, "cuts")
         for rule in RULES:
             size, found = equal_size(each, rule, n_bytes)
-            recipe = arm(stage("distill", EPOCHS[each.name]), init="teacher", vocab={"size": size, "rule": rule})
+            training = {**stage("distill", EPOCHS[each.name]), "batch_size": BATCH_SIZES[each.name]}
+            recipe = arm(training, init="teacher", vocab={"size": size, "rule": rule})
             own = each._replace(folder=work / f"{each.name}-rule-{rule}")
             known = prepare(own, recipe)
             facts[each.name, rule] = {"size": size, "vocabulary_bytes": found, **known, **_cut(own)}

@@ -15,6 +15,7 @@ import numpy as np
 
 from compressor import data, tasks
 from compressor.batches import Collator, encode_rows
+from compressor.checkpoints import discard
 from compressor.data import Table
 from compressor.evaluate import evaluate, targets_of
 from compressor.forward import predictor, takes_segments
@@ -24,7 +25,7 @@ from compressor.progress import quiet_libraries, step_bar
 from compressor.recipe import FinetuneJob, StageSection
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
-from compressor.train import Optimisation, discard, n_steps, train_stage
+from compressor.train import Optimisation, n_steps, train_stage
 
 MANY_ROWS = 20_000
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise

@@ -32,10 +32,10 @@ from transformers import (
 from transformers.trainer_utils import SaveStrategy
 
 from compressor.batches import Collate, EncodedRows, LengthSampler, RowDataset
+from compressor.checkpoints import COMPLETE, last_checkpoint
 from compressor.forward import has_fast_bfloat16
 
 logger = logging.getLogger(__name__)
-COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
 LOG_EVERY = 20
 SAVE_SECONDS = 60.0
 MAX_GRAD_NORM = 1.0
@@ -280,24 +280,6 @@ def _choose_attention(objective: nn.Module) -> None:
 def n_steps(n_rows: int, optimisation: Optimisation) -> int:
     """Return how many optimizer steps a stage takes."""
     return math.ceil(math.ceil(n_rows / optimisation.batch_size) * optimisation.epochs)
-
-
-def last_checkpoint(work_dir: Path) -> Path | None:
-    """Return the newest whole checkpoint and remove half-written ones."""
-    whole = []
-    for folder in work_dir.glob("checkpoint-*"):
-        if (folder / COMPLETE).exists():
-            whole.append(folder)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
-
-
-def discard(work_dir: Path) -> None:
-    """Remove the checkpoints, their marks first: killed in between, none looks whole that is not."""
-    for mark in work_dir.glob(f"checkpoint-*/{COMPLETE}"):
-        mark.unlink()
-    shutil.rmtree(work_dir)
 
 
 def _world_size() -> int:

@@ -19,6 +19,7 @@ from compressor import data
 from compressor.batches import Collate, Collator, EncodedRows, encode_rows
 from compressor.cache import fill_cache, open_cache, spread_layers
 from compressor.checkpoint import read_embeddings
+from compressor.checkpoints import discard
 from compressor.data import Table
 from compressor.evaluate import evaluate
 from compressor.families import family_of
@@ -31,7 +32,7 @@ from compressor.plan import Plan, labels_of
 from compressor.progress import bar, step_bar
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
-from compressor.train import Optimisation, discard, n_steps, train_stage
+from compressor.train import Optimisation, n_steps, train_stage
 from vocab import mapping
 from vocab.certificate import certificate
 from vocab.save import save_tokenizer

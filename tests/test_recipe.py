@@ -112,7 +112,7 @@ SENTENCES = [
     ),
     ({"teacher": {}}, "recipe: [teacher] path is missing. Add it."),
     ({"student": {"hiden": 3}}, "recipe: [student] has no key 'hiden'. Did you mean 'hidden'?"),
-    ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: ffn, heads, hidden, layers."),
+    ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: ffn, heads, hidden, init, layers."),
     (
         {"student": {"hidden": 380, "heads": 6}},
         "recipe: [student] hidden=380 is not divisible by heads=6. Use hidden=378 or heads=5.",

@@ -82,9 +82,7 @@ def test_a_report_of_other_stages_would_be_noticed() -> None:
 
 
 def test_a_name_that_is_not_known_gets_the_nearest() -> None:
-    with pytest.raises(
-        ValueError, match=re.escape("recipe: 'clasification-dual' is not known. Did you mean 'classif")
-    ):
+    with pytest.raises(ValueError, match=re.escape("recipe: 'clasification-dual' is not known. Did you mean 'classif")):
         base("clasification-dual")
 
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from vocab.align import align_batch
 from vocab.cut import CutRows, Indices, MixedRows, cut_rows, gather, join_rows, row_lists, select, starts_of
-from vocab.surfaces import spec_of, special_tokens, vocab_of
+from vocab.surfaces import bare, spec_of, special_tokens, vocab_of
 from vocab.units import (
     NO_UNIT,
     Flags,
@@ -75,7 +75,7 @@ class MixedTokenizer:
 
     def __init__(self, teacher: Tokenizer, student: Tokenizer, max_length: int | None = None) -> None:
         self.max_length = max_length
-        self._tokenizers = (_bare_copy(teacher), _bare_copy(student))
+        self._tokenizers = (bare(teacher), bare(student))
         self.n_teacher, self.n_student = (max(vocab_of(spec_of(each)).values()) + 1 for each in self._tokenizers)
         self._avoided = tuple(_special_ids(each) for each in self._tokenizers)
         self._templates = [_template(self._tokenizers[0], is_pair=is_pair) for is_pair in (False, True)]
@@ -264,14 +264,6 @@ def _shortened(mixture: Mixture, max_length: int) -> Mixture:
         is_special=mixture.is_special[kept],
         starts=starts_of(np.bincount(rows[kept], minlength=len(lengths))),
     )
-
-
-def _bare_copy(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a copy that neither truncates nor pads."""
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
 
 
 def _special_ids(tokenizer: Tokenizer) -> Integers:

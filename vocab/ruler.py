@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
 from vocab.align import align_batch
-from vocab.surfaces import spec_of, surfaces, unknown_token, vocab_of
+from vocab.surfaces import bare, spec_of, surfaces, unknown_token, vocab_of
 
 CHUNK = 4096  # texts that are encoded at a time
 
@@ -76,14 +76,6 @@ class Ruler:
         is_known = np.zeros(max(ids.values()) + 1, dtype=bool)  # (tokens,)
         is_known[[ids[token] for token, surface in surfaces(spec).items() if surface in self.known]] = True
         return {name: _tally(tokenizer, texts, is_known, unknown) for name, texts in self.held_out.items()}
-
-
-def bare(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a copy without truncation and padding."""
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
 
 
 def _lengths(tokenizer: Tokenizer, tallies: Mapping[str, Tally]) -> dict[str, float]:

@@ -31,6 +31,14 @@ def spec_of(tokenizer: Tokenizer) -> Spec:
     return spec
 
 
+def bare(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy without truncation and padding."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
 def kind_of(tokenizer_json: str) -> Kind:
     """Return the kind of model in a tokenizer.json: wordpiece, unigram or bpe.
 

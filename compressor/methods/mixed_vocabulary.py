@@ -80,8 +80,9 @@ class Objective(nn.Module):
         if table.shape[1] != mapped.shape[1]:
             if options.start == "principal":
                 table.data.copy_(principal_rows(mapped, table.shape[1]))
-            solved = torch.linalg.lstsq(table.detach().double(), mapped.double()).solution  # (width, teacher's width)
-            self.up = nn.Parameter(solved.float().contiguous())
+            # By singular values: the default driver takes a table of fewer tokens than columns for one of rank 0.
+            solved = torch.linalg.lstsq(table.detach().double(), mapped.double(), driver="gelsd").solution
+            self.up = nn.Parameter(solved.float().contiguous())  # P (width, teacher's width)
         model.requires_grad_(options.teacher_learning_rate > 0)
         self.teacher = MixedTeacher(model, len(table))
         self.head = None
