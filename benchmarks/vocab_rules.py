@@ -62,12 +62,14 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
     """Train the students and write the table."""
     jobs, facts = [], {}
     for each in sets(data, sst2_teacher, work, is_tuning=False):
+        prepare(each, arm(stage("distill", 1.0)))
         n_bytes = vocabulary_bytes(each, REFERENCE_SIZE, "cuts")
         for rule in RULES:
             size, found = equal_size(each, rule, n_bytes)
             training = {**stage("distill", EPOCHS[each.name]), "batch_size": BATCH_SIZES[each.name]}
             recipe = arm(training, init="teacher", vocab={"size": size, "rule": rule})
             own = each._replace(folder=work / f"{each.name}-rule-{rule}")
+            _share_teacher(each, own)
             known = prepare(own, recipe)
             facts[each.name, rule] = {"size": size, "vocabulary_bytes": found, **known, **_cut(own)}
             jobs += [(own, rule, recipe, seed) for seed in range(seeds)]
@@ -90,6 +92,14 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
             "machine": machine(),
         },
     )
+
+
+def _share_teacher(source: Prepared, other: Prepared) -> None:
+    """Let a folder use the teacher's outputs that lie in another: they do not depend on the vocabulary."""
+    link = other.folder / "steps" / "teacher"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to((source.folder / "steps" / "teacher").resolve())
 
 
 def _cut(prepared: Prepared) -> dict[str, float]:
