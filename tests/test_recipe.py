@@ -112,6 +112,10 @@ SENTENCES = [
     ),
     ({"teacher": {}}, "recipe: [teacher] path is missing. Add it."),
     ({"student": {"hiden": 3}}, "recipe: [student] has no key 'hiden'. Did you mean 'hidden'?"),
+    (
+        {"student": {"init": "teachers"}},
+        "recipe: [student] init = 'teachers': input should be 'teacher', 'embeddings' or",
+    ),
     ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: ffn, heads, hidden, init, layers."),
     (
         {"student": {"hidden": 380, "heads": 6}},

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -126,6 +127,30 @@ class TestEveryFamily:
         ours_error = (outputs(student, ids) - theirs).square().mean()
         fresh_error = (outputs(fresh.eval(), ids) - theirs).square().mean()
         assert ours_error < 0.5 * fresh_error
+
+    @pytest.mark.parametrize("init", ["embeddings", "random"])
+    def test_a_start_from_less_is_new_where_it_says_so_and_drawn_from_the_seed(
+        self, kind: str, init: Literal["embeddings", "random"], sample: EncodedRows
+    ) -> None:
+        teacher = make_teacher(kind)
+        info = make_info(teacher)
+        small = replace(info.shape, hidden=24, heads=3, layers=2, ffn=40)
+        whole, _ = build_student(info, teacher, small, None, sample, seed=1)
+        student, origin = build_student(info, teacher, small, None, sample, 1, init)
+        again, _ = build_student(info, teacher, small, None, sample, 1, init)
+        other, _ = build_student(info, teacher, small, None, sample, 2, init)
+        states = [model.state_dict() for model in (student, again, other, whole)]
+        assert set(origin) == set(states[0])
+        is_new = {name for name, line in origin.items() if line == {"how": "new"}}
+        kept = set() if init == "random" else {name for name in states[0] if "embeddings." in name}
+        assert is_new == set(states[0]) - kept
+        for name, value in states[0].items():
+            assert torch.equal(value, states[1][name])
+            assert name not in kept or torch.equal(value, states[3][name])
+        layer = next(name for name in states[0] if name.endswith(("query.weight", "q_lin.weight")))
+        assert not torch.equal(states[0][layer], states[2][layer]) and not torch.equal(
+            states[0][layer], states[3][layer]
+        )
 
 
 def test_layers_are_spread_over_the_depth(sample: EncodedRows) -> None:
