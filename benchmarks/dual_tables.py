@@ -45,7 +45,27 @@ def comparison_table(result: dict[str, Any]) -> str:
         f"vocabulary {large:,}. {facts}. One thread per run. Repeat: "
         f"`{result['command']}`."
     )
-    return f"{_table(rows)}\n\n{note}"
+    return f"{_table(rows)}\n\n{note}\n\n{_differences(sets)}"
+
+
+def _differences(sets: list[dict[str, Any]]) -> str:
+    """Return the differences that the comparison is about, in points, a line each."""
+    questions = (
+        ("Dual training against logits only", ("e", "f", "g"), "b"),
+        ("Dual training against mapped embeddings", ("e", "f", "g"), "c"),
+        ("Mixed vocabulary, two stages, against logits only and mapped embeddings", ("d",), "bc"),
+        ("5,000 tokens against the teacher's 30,522, the same method", ("k",), "l"),
+        ("5,000 tokens and dual training against the teacher's 30,522", ("h",), "l"),
+    )
+    lines = []
+    for question, arms, others in questions:
+        found = []
+        for each in sets:
+            means = {row["name"][0]: 100 * row["mean"] for row in each["arms"]}
+            pairs = [f"{one} - {other}: {means[one] - means[other]:+.2f}" for one in arms for other in others]
+            found.append(f"{each['set']} {', '.join(pairs)}")
+        lines.append(f"- {question}: {'; '.join(found)}.")
+    return "\n".join(lines)
 
 
 def tuning_table(result: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ and ends with the same weights: data order depends on seed and epoch only. ``tor
 import json
 import logging
 import math
+import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,9 +63,10 @@ class StageTrainer(Trainer):
         self.rows, self.optimisation = rows, optimisation
         self.term_sums: dict[str, float] = defaultdict(float)
         self.n_summed = 0
+        self.sampler = LengthSampler(rows.lengths, self.args.per_device_train_batch_size, optimisation.seed)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:  # Trainer's own
-        return LengthSampler(self.rows.lengths, self.args.per_device_train_batch_size, self.optimisation.seed)
+        return self.sampler
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # Trainer's own
         """Give each parameter the learning rate that its objective asks for, where it asks."""
@@ -137,12 +140,17 @@ class StageCallback(TrainerCallback):
         self.saved_at = 0.0
         self.trainer: StageTrainer | None = None
 
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler the epoch: where several processes resume, accelerate's wrappers keep it from it."""
+        assert self.trainer is not None
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Show progress; ask for a checkpoint once a minute (when a checkpoint is made changes no weight)."""
-        import time
-
         self.progress(state.global_step, state.max_steps)
         self.saved_at = self.saved_at or time.monotonic()
         # Never after the last step of an epoch: a run that goes on there would not evaluate that epoch.
@@ -217,7 +225,7 @@ def train_stage(
     """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it."""
     set_seed(optimisation.seed)
     _choose_attention(objective)
-    n_processes = _world_size()
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     arguments = TrainingArguments(
         output_dir=str(work_dir),
         per_device_train_batch_size=max(1, optimisation.batch_size // n_processes),
@@ -280,12 +288,6 @@ def _choose_attention(objective: nn.Module) -> None:
 def n_steps(n_rows: int, optimisation: Optimisation) -> int:
     """Return how many optimizer steps a stage takes."""
     return math.ceil(math.ceil(n_rows / optimisation.batch_size) * optimisation.epochs)
-
-
-def _world_size() -> int:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _clean(entry: dict[str, Any]) -> dict[str, Any]:

@@ -138,27 +138,42 @@ def test_the_teachers_learning_rate_reaches_its_parameters_and_no_others(
     assert made[0].param_groups[0]["initial_lr"] == 2e-3  # the rate that the log shows
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["distill", "dual-mlm"])
-def test_two_processes_under_torchrun_train_one_model(tmp_path: Path, stage: str) -> None:
+def train_in_two_processes(tmp_path: Path, stage: str, work_dir: Path, stop_at: int | None = None) -> str:
+    """Train under torchrun and return the digest of what was trained, the same in both; empty for a stopped stage."""
     script = tmp_path / "both.py"
     script.write_text(
-        "import sys, torch\n"
-        "sys.path[:0] = [sys.argv[2], sys.argv[2] + '/tests']\n"
+        "import hashlib, sys, torch\n"
+        "sys.path[:0] = [sys.argv[1], sys.argv[1] + '/tests']\n"
         "from pathlib import Path\n"
         "import torch.distributed as dist\n"
+        "import compressor.train\n"
+        "compressor.train.SAVE_SECONDS = 0.0\n"
         "from test_train import train\n"
-        "state = train(Path(sys.argv[1]), sys.argv[3])\n"
+        "state = train(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]) or None)\n"
         "values = torch.cat([value.flatten().float() for value in state.values()])\n"
         "found = [torch.zeros_like(values) for _ in range(2)]\n"
         "dist.all_gather(found, values)\n"
         "assert torch.equal(*found), 'the two processes ended with different weights'\n"
-        "print('EQUAL', dist.get_backend(), dist.get_world_size())\n",
+        "assert (dist.get_backend(), dist.get_world_size()) == ('gloo', 2)\n"
+        "print('DIGEST', hashlib.sha256(values.numpy().tobytes()).hexdigest())\n",
         encoding="utf-8",
     )
     root = Path(__file__).parent.parent
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*launcher, str(script), str(tmp_path / "w"), str(root), stage]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=root, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "EQUAL gloo 2" in done.stdout
+    command = [*launcher, str(script), str(root), str(work_dir), stage, str(stop_at or 0)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=root, check=False)
+    assert (done.returncode == 0) == (stop_at is None), done.stderr[-2000:]
+    digests = {line for line in done.stdout.splitlines() if line.startswith("DIGEST")}
+    assert len(digests) == (stop_at is None), done.stdout
+    return digests.pop() if digests else ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", ["distill", "dual-mlm"])
+def test_two_processes_under_torchrun_train_one_model_and_resume_bit_for_bit(tmp_path: Path, stage: str) -> None:
+    """The stop is inside the second epoch of three steps."""
+    undisturbed = train_in_two_processes(tmp_path, stage, tmp_path / "whole")
+    train_in_two_processes(tmp_path, stage, tmp_path / "stopped", stop_at=5)
+    assert last_checkpoint(tmp_path / "stopped") is not None
+    assert train_in_two_processes(tmp_path, stage, tmp_path / "stopped") == undisturbed
