@@ -57,7 +57,24 @@ LIMITS = [
     ),
     Case(
         "Budget and shape", "an unknown method", f"{COMPRESS} --method distil",
-        r"method: 'distil' is not known\. Did you mean 'distill'\? Known: distill, finetune",
+        r"method: 'distil' is not known\. Did you mean 'distill'\? Known: distill, dual_training, finetune, mixed",
+    ),
+    Case(
+        "Budget and shape", "a mixed vocabulary that keeps the teacher's",
+        f"{COMPRESS} --method mixed_vocabulary --vocab-size 0",
+        r"--vocab-size 0 .*'mixed_vocabulary'",
+    ),
+    Case(
+        "Budget and shape", "an unknown projection", f"{COMPRESS} --method dual_training --option projection=sideways",
+        r"projection = 'sideways', expected one of up, down, none",
+    ),
+    Case(
+        "Budget and shape", "a share above 1", f"{COMPRESS} --method dual_training --option mix=1.5",
+        r"mix = 1\.5, expected between 0 and 1",
+    ),
+    Case(
+        "Recipe", "an unknown shipped recipe", f"{COMPRESS} --recipe clasification-dual",
+        r"'clasification-dual' is not known\. Did you mean 'classification-dual'",
     ),
     Case(
         "Budget and shape", "an unknown option of a method", f"{COMPRESS} --option temprature=2",

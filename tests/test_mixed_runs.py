@@ -1,6 +1,7 @@
 """Whole runs with a teacher that reads two vocabularies, and what is refused before the first of their steps."""
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -119,7 +120,7 @@ def test_every_family_from_end_to_end(model_type, tiny_teacher_dir, tiny_rows, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["train-1-mixed_vocabulary", "train-2-dual_training"])
-def test_a_killed_stage_goes_on_and_makes_the_same_package(killed, make, tmp_path):
+def test_a_killed_stage_goes_on_and_makes_the_same_package(killed, make, tmp_path, caplog):
     stages = [{**MIXED, "epochs": 3}, {"method": "dual_training", "epochs": 2, "options": {"mix_ramp": 0.5}}]
     recipe = make(stages)
     (tmp_path / "recipe.toml").write_text(recipe.dumps(), encoding="utf-8")
@@ -140,7 +141,10 @@ def test_a_killed_stage_goes_on_and_makes_the_same_package(killed, make, tmp_pat
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (out / "steps" / killed).exists()
-    resumed, alone = compress(recipe, out), compress(recipe, tmp_path / "alone")
+    with caplog.at_level(logging.INFO, logger="compressor.train"):
+        resumed = compress(recipe, out)
+    assert any("goes on at checkpoint-" in record.getMessage() for record in caplog.records)
+    alone = compress(recipe, tmp_path / "alone")
     assert files_of(resumed.package_dir) == files_of(alone.package_dir)
     assert resumed.archive_path.read_bytes() == alone.archive_path.read_bytes()
     for step in ("train-1-mixed_vocabulary", "train-2-dual_training"):
