@@ -89,7 +89,9 @@ def rules_table(result: dict[str, Any]) -> str:
             _score(row),
         )
         rows.append([row["set"], row["name"], *cells])
-    note = f"Mean and standard deviation over {result['seeds']} seeds, on dev. Repeat: `{result['command']}`."
+    n_seeds = result["seeds"]
+    what = "One seed" if n_seeds == 1 else f"Mean and standard deviation over {n_seeds} seeds"
+    note = f"{what}, in points on dev. Repeat: `{result['command']} --seeds {n_seeds}`."
     return f"{_table(rows)}\n\n{note}"
 
 
