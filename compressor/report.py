@@ -120,7 +120,8 @@ def _curves(log: list[dict[str, Any]], is_loss: bool) -> dict[str, list[tuple[fl
     for row in log:
         for name, value in row.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not is_number or (name in NOT_CURVES and name != "loss") or name.startswith("eval_") == is_loss:
+            is_curve = name == "loss" or (name not in NOT_CURVES and not name.startswith("norm_"))
+            if not is_number or not is_curve or name.startswith("eval_") == is_loss:
                 continue
             curves.setdefault(name, []).append((float(row.get("step", 0)), float(value)))
     return curves

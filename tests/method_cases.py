@@ -1,5 +1,7 @@
 """Tiny real stages for the tests of training methods: two vocabularies, a teacher of any family, its cached outputs."""
 
+import json
+import re
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -51,9 +53,20 @@ class Case(NamedTuple):
 
 @cache
 def tokenizers() -> tuple[Tokenizer, Tokenizer]:
-    """Return the teacher's tokenizer and the student's, which cuts words more finely; do not change them."""
-    teacher = tiny_tokenizer()._tokenizer
-    return teacher, train_vocabulary([text for text, _ in make_rows(300, 0)], STUDENT_SIZE, "wordpiece", teacher)
+    """Return the teacher's tokenizer and the student's, which cuts words more finely; do not change them.
+
+    The teacher's has every word of the rows. It is written down, not learned: the trainer of ``tokenizers`` does not
+    choose the same tokens in every process.
+    """
+    texts = [text for text, _ in make_rows(300, 0)]
+    spec = json.loads(tiny_tokenizer()._tokenizer.to_str())
+    special = [token["content"] for token in spec["added_tokens"]]
+    letters = [chr(code) for code in range(33, 127) if chr(code) == chr(code).lower()]
+    words = sorted({word for text in texts for word in re.findall(r"[a-z0-9]+", text.lower())})
+    tokens = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
+    spec["model"]["vocab"] = {token: number for number, token in enumerate(tokens)}
+    teacher = Tokenizer.from_str(json.dumps(spec))
+    return teacher, train_vocabulary(texts, STUDENT_SIZE, "wordpiece", teacher)
 
 
 @cache
