@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from method_cases import MODEL_TYPES, tiny_config, tiny_model, tokenizers
+from method_cases import MODEL_TYPES, tiny_config, tiny_model
 from safetensors.torch import load_file
 from test_run import files_of, make_recipe, pair_rows, write_table
 from transformers import AutoTokenizer
@@ -109,9 +109,9 @@ def test_a_pair_task_with_texts_longer_than_the_teacher_reads(method, tiny_teach
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_family_from_end_to_end(model_type, tiny_teacher_dir, tiny_rows, tmp_path):
     teacher = tmp_path / "teacher"
-    config = tiny_config(model_type, tokenizers()[0].get_vocab_size(), 32, 2, 2)
-    tiny_model(config).save_pretrained(teacher)
-    AutoTokenizer.from_pretrained(tiny_teacher_dir).save_pretrained(teacher)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_teacher_dir)
+    tiny_model(tiny_config(model_type, len(tokenizer), 32, 2, 2)).save_pretrained(teacher)
+    tokenizer.save_pretrained(teacher)
     stages = [{**MIXED, "epochs": 1}, {"method": "dual_training", "epochs": 1}]
     recipe = make_recipe(teacher, tiny_rows.train, tiny_rows.dev, stage=stages, student={"hidden": 16, "heads": 2})
     outcome = compress(recipe, tmp_path / "out")
@@ -125,7 +125,7 @@ def test_a_killed_stage_goes_on_and_makes_the_same_package(killed, make, tmp_pat
     recipe = make(stages)
     (tmp_path / "recipe.toml").write_text(recipe.dumps(), encoding="utf-8")
     program = (
-        "import sys, compressor.train as train; train.SAVE_SECONDS = 0.2; from pathlib import Path\n"
+        "import sys, compressor.train as train; train.SAVE_SECONDS = 0.02; from pathlib import Path\n"
         "from compressor import recipe; from compressor.run import compress\n"
         "compress(recipe.load(Path(sys.argv[1])), Path(sys.argv[2]))"
     )

@@ -236,3 +236,10 @@ def test_what_is_no_report_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="report: version None is not known"):
         rewrite_report(tmp_path, tmp_path / "out")
+
+
+def test_the_norms_of_projections_are_not_drawn_among_the_losses(report: dict[str, Any]) -> None:
+    before = drawings(report)
+    for row in report["training"][0]["log"]:
+        row["norm_left_384_96"] = 9.8
+    assert drawings(report) == before
