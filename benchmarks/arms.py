@@ -9,6 +9,7 @@ in torch; its package's size is predicted (within half a percent, see docs/resul
 import json
 import multiprocessing
 import os
+import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -185,3 +186,53 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
         "train_seconds": round(sum(stage["seconds"] for stage in stages), 1),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def finetuned_teacher(
+    folder: Path, train: Path, evaluation: Path, *, epochs: float, batch_size: int, rate: float
+) -> Path:
+    """Fine-tune the all-MiniLM-L6-v2 of the extra ``demo`` into ``folder``, where it is not there yet."""
+    from benchmarks.docstring_search import teacher_folder
+    from compressor.recipe import finetune_job
+    from compressor.run import finetune
+
+    if not folder.is_dir():
+        job = {
+            "teacher": {"path": str(teacher_folder())},
+            "data": {"train": str(train), "eval": str(evaluation)},
+            "stage": [{"method": "finetune", "epochs": epochs, "batch_size": batch_size, "learning_rate": rate}],
+        }
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        finetune(finetune_job(job), folder, echo=click.echo)
+    return folder
+
+
+def stage(method: str, epochs: float, rate: float, **options: Any) -> dict[str, Any]:
+    """Return one [[stage]]; the batch size is the set's."""
+    return {
+        "method": method,
+        "epochs": round(epochs, 4),
+        "learning_rate": rate,
+        "options": options,
+    }
+
+
+def summary(name: str, results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Return the row of one arm: mean and spread over the seeds."""
+    scores = [result["metrics"][metric] for result in results]
+    return {
+        "name": name,
+        "scores": scores,
+        "mean": statistics.mean(scores),
+        "spread": statistics.stdev(scores) if len(scores) > 1 else None,
+        "predicted_bytes": sum(results[0]["bytes"].values()),
+        "train_seconds": statistics.mean(result["train_seconds"] for result in results),
+        "stages": results[0]["stages"],
+        "student": results[0]["student"],
+        "logs": [result["training"] for result in results][:1],
+    }
+
+
+def slug(name: str) -> str:
+    """Return an arm's name as part of a file name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

@@ -3,6 +3,7 @@
 from benchmarks import bad_files as bad
 from benchmarks.bad_files import Case
 from benchmarks.bad_limits import LIMITS, PACKAGES, RECIPES
+from benchmarks.bad_starts import STARTS
 
 COMPRESS = "compress --teacher {teacher} --train {train} --eval {dev} --output {out}"
 ROWS = "compress --teacher {teacher} --train {here}/rows.tsv --eval {dev} --output {out}"
@@ -280,4 +281,4 @@ TEACHERS = [
     ),
 ]  # fmt: skip
 
-CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *RECIPES, *PACKAGES)
+CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *RECIPES, *PACKAGES)

@@ -92,6 +92,30 @@ def configured(**changes: Any) -> Make:  # any JSON
     return teacher(change)
 
 
+def tokenizer(change: Callable[[dict[str, Any]], object]) -> Make:
+    """Return what copies the teacher's tokenizer.json and changes the copy."""
+
+    def make(here: Path, tiny: Tiny) -> None:
+        content = _read(tiny.teacher / "tokenizer.json")
+        change(content)
+        _write(here / "tokenizer.json", content)
+
+    return make
+
+
+def without_padding(content: dict[str, Any]) -> None:
+    """Call the padding token something else."""
+    content["added_tokens"][0]["content"] = "[FILL]"
+    content["model"]["vocab"]["[FILL]"] = content["model"]["vocab"].pop("[PAD]")
+
+
+def without_a_letter(content: dict[str, Any]) -> None:
+    """Spell the tokens of one letter otherwise, so that nothing reads it."""
+    vocab = content["model"]["vocab"]
+    for token in [token for token in vocab if "q" in token or "w" in token]:
+        vocab[f"{token}0000"] = vocab.pop(token)
+
+
 def cut_weights(folder: Path) -> None:
     """Leave the first half of the weights."""
     path = folder / "model.safetensors"
@@ -132,6 +156,15 @@ def fewer_words(folder: Path) -> None:
     name = "bert.embeddings.word_embeddings.weight"
     save_file({**tensors, name: tensors[name][:300].copy()}, folder / "model.safetensors", metadata={"format": "pt"})
     _write(folder / "config.json", _read(folder / "config.json") | {"vocab_size": 300})
+
+
+def lost_weights(folder: Path) -> None:
+    """Leave out one tensor of the first layer."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["bert.encoder.layer.0.output.dense.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def nan_weights(folder: Path) -> None:

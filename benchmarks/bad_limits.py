@@ -91,6 +91,8 @@ LIMITS = [
          r"learning_rate = -1\.0: input should be greater than 0"),
     Case("Budget and shape", "epochs that are no number", f"{COMPRESS} --epochs many", r"'many' is not a valid float",
          code=2),
+    Case("Budget and shape", "parts that do not divide a batch", f"{COMPRESS} --batch-size 32 --micro-batch 12",
+         r"\[\[stage\]\] micro_batch=12 does not divide batch_size=32\. Use micro_batch=8, or"),
 ]  # fmt: skip
 
 RECIPES = [

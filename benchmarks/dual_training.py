@@ -15,7 +15,6 @@ import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: threads that wait must not hold the cores
 
-import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +22,7 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, prepare, run_all, write_subset
-from benchmarks.docstring_search import teacher_folder
+from benchmarks.arms import Prepared, finetuned_teacher, prepare, run_all, slug, stage, summary, write_subset
 from compressor.journal import versions, write_json
 from exporters.measure import machine
 
@@ -40,16 +38,6 @@ STAGE_ONE = 0.2  # of the steps, for arms with two stages
 RATE = 1e-3
 EPS = 1e4
 SEEDS = 3
-
-
-def stage(method: str, epochs: float, rate: float = RATE, **options: Any) -> dict[str, Any]:
-    """Return one [[stage]]; the batch size is the set's."""
-    return {
-        "method": method,
-        "epochs": round(epochs, 4),
-        "learning_rate": rate,
-        "options": options,
-    }
 
 
 def arm(*stages: dict[str, Any], init: str = "random", vocab: Mapping[str, Any] = VOCAB) -> dict[str, Any]:
@@ -68,23 +56,25 @@ def arms(epochs: float) -> dict[str, dict[str, Any]]:
     logits = {"hidden": 0.0}
 
     def dual(projection: str) -> dict[str, Any]:
-        return stage("dual_training", epochs, projection=projection, eps=EPS, every=8)
+        return stage("dual_training", epochs, RATE, projection=projection, eps=EPS, every=8)
 
     return {
-        "a  from scratch, labels": arm(stage("finetune", epochs)),
-        "b  logits only": arm(stage("distill", epochs, **logits)),
-        "c  logits, embeddings mapped from the teacher": arm(stage("distill", epochs, **logits), init="embeddings"),
-        "i  logits and states by words": arm(stage("distill", epochs)),
-        "j  as i, embeddings mapped": arm(stage("distill", epochs), init="embeddings"),
+        "a  from scratch, labels": arm(stage("finetune", epochs, RATE)),
+        "b  logits only": arm(stage("distill", epochs, RATE, **logits)),
+        "c  logits, embeddings mapped from the teacher": arm(
+            stage("distill", epochs, RATE, **logits), init="embeddings"
+        ),
+        "i  logits and states by words": arm(stage("distill", epochs, RATE)),
+        "j  as i, embeddings mapped": arm(stage("distill", epochs, RATE), init="embeddings"),
         "d  mixed vocabulary, two stages": arm(
-            stage("mixed_vocabulary", first, start="principal"), stage("distill", second)
+            stage("mixed_vocabulary", first, RATE, start="principal"), stage("distill", second, RATE)
         ),
         "e  dual training, no projection": arm(dual("none")),
         "f  dual training, down": arm(dual("down")),
         "g  dual training, up": arm(dual("up")),
-        "k  as i, parts of the teacher (tenmeg's default)": arm(stage("distill", epochs), init="teacher"),
+        "k  as i, parts of the teacher (tenmeg's default)": arm(stage("distill", epochs, RATE), init="teacher"),
         "h  dual training, up, parts of the teacher": arm(dual("up"), init="teacher"),
-        "l  as k, the teacher's 30,522 tokens": arm(stage("distill", epochs), init="teacher", vocab={"size": 0}),
+        "l  as k, the teacher's 30,522 tokens": arm(stage("distill", epochs, RATE), init="teacher", vocab={"size": 0}),
     }
 
 
@@ -95,36 +85,29 @@ def tuning(epochs: float) -> dict[str, dict[str, Any]]:
     for projection in ("down", "up"):
         for eps in (100.0, 1000.0, 1e4, 1e5):
             options: dict[str, Any] = {"projection": projection, "eps": eps, "every": 8}
-            found[f"dual {projection}, eps {eps:g}"] = arm(stage("dual_training", epochs, **options))
+            found[f"dual {projection}, eps {eps:g}"] = arm(stage("dual_training", epochs, RATE, **options))
     for rate in (0.0, 1e-5):
         options = {"teacher_learning_rate": rate, "start": "student"}
         found[f"mixed then distill, teacher's rate {rate:g}"] = arm(
-            stage("mixed_vocabulary", first, **options), stage("distill", second), init="teacher"
+            stage("mixed_vocabulary", first, RATE, **options), stage("distill", second, RATE), init="teacher"
         )
-    found["distill, parts of the teacher"] = arm(stage("distill", epochs), init="teacher")
+    found["distill, parts of the teacher"] = arm(stage("distill", epochs, RATE), init="teacher")
     tied: dict[str, Any] = {"projection": "up", "eps": 1e4, "every": 8}
-    found["dual up, eps 10000, parts of the teacher"] = arm(stage("dual_training", epochs, **tied), init="teacher")
+    found["dual up, eps 10000, parts of the teacher"] = arm(
+        stage("dual_training", epochs, RATE, **tied), init="teacher"
+    )
     found["mixed then dual up, eps 10000, parts of the teacher"] = arm(
-        stage("mixed_vocabulary", first, start="student"), stage("dual_training", second, **tied), init="teacher"
+        stage("mixed_vocabulary", first, RATE, start="student"),
+        stage("dual_training", second, RATE, **tied),
+        init="teacher",
     )
     return found
 
 
 def sets(data: Path, sst2_teacher: Path, work: Path, is_tuning: bool) -> list[Prepared]:
     """Return both sets; the CLINC150 teacher is fine-tuned where it is not there yet."""
-    from compressor.recipe import finetune_job
-    from compressor.run import finetune
-
-    clinc = work / "teacher-CLINC150"
-    train, dev = (str(data / "CLINC150" / name) for name in FILES["CLINC150"])
-    if not clinc.is_dir():
-        job = {
-            "teacher": {"path": str(teacher_folder())},
-            "data": {"train": train, "eval": dev},
-            "stage": [{"method": "finetune", "epochs": 5, "batch_size": 64, "learning_rate": 2e-4}],
-        }
-        work.mkdir(parents=True, exist_ok=True)
-        finetune(finetune_job(job), clinc, echo=click.echo)
+    train, dev = (data / "CLINC150" / name for name in FILES["CLINC150"])
+    clinc = finetuned_teacher(work / "teacher-CLINC150", train, dev, epochs=5, batch_size=64, rate=2e-4)
     found = []
     for name, teacher in (("SST-2", sst2_teacher), ("CLINC150", clinc)):
         folder = work / (f"{name}-tuning" if is_tuning else name)
@@ -132,22 +115,6 @@ def sets(data: Path, sst2_teacher: Path, work: Path, is_tuning: bool) -> list[Pr
         train_path, held_out = write_subset(source, ROWS[name], 0, folder, share=0.1 if is_tuning else 0.0)
         found.append(Prepared(name, folder, teacher, train_path, held_out or dev_path))
     return found
-
-
-def summary(name: str, results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Return the row of one arm: mean and spread over the seeds."""
-    scores = [result["metrics"][metric] for result in results]
-    return {
-        "name": name,
-        "scores": scores,
-        "mean": statistics.mean(scores),
-        "spread": statistics.stdev(scores) if len(scores) > 1 else None,
-        "predicted_bytes": sum(results[0]["bytes"].values()),
-        "train_seconds": statistics.mean(result["train_seconds"] for result in results),
-        "stages": results[0]["stages"],
-        "student": results[0]["student"],
-        "logs": [result["training"] for result in results][:1],
-    }
 
 
 @click.command()
@@ -181,13 +148,13 @@ def main(
             for one in settings["stage"]:
                 one["batch_size"] = BATCH_SIZES[each.name]
     plans = [(each, {k: v for k, v in found.items() if not only or k.startswith(only)}) for each, found in plans]
-    facts = [prepare(each, arm(stage("distill", 1.0))) for each in prepared_sets]
-    jobs = [(each, _slug(name), found[name], seed) for each, found in plans for seed in numbers for name in found]
+    facts = [prepare(each, arm(stage("distill", 1.0, RATE))) for each in prepared_sets]
+    jobs = [(each, slug(name), found[name], seed) for each, found in plans for seed in numbers for name in found]
     results = run_all(jobs, processes)
     for (each, found), known in zip(plans, facts, strict=True):
         mine = [(job, result) for job, result in zip(jobs, results, strict=True) if job[0] == each]
         rows = [
-            summary(name, [result for job, result in mine if job[1] == _slug(name)], known["metric"]) for name in found
+            summary(name, [result for job, result in mine if job[1] == slug(name)], known["metric"]) for name in found
         ]
         tables.append({"set": each.name, **known, "epochs": epochs[each.name], "arms": rows})
         for row in rows:
@@ -212,10 +179,6 @@ def main(
             "machine": machine(),
         },
     )
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 if __name__ == "__main__":

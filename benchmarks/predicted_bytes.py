@@ -1,5 +1,7 @@
 """Predicted against measured bytes of whole packages, for ten shapes: ``python -m benchmarks.predicted_bytes``.
 
+Two of them are packaged once more with the certificate of a fold that computed every tensor.
+
 Each shape gets random weights (bytes do not depend on them) and a vocabulary trained on docstrings, and goes through
 export, clean-up, quantisation and packaging as every package does. Prints a table and writes
 ``docs/results/predicted_bytes.json``. Needs the extras train, cpu and demo; takes about two minutes.
@@ -15,6 +17,8 @@ from tokenizers import Tokenizer
 
 from benchmarks.docstring_search import teacher_folder
 from benchmarks.docstrings import docstrings, sentences_of
+from compressor.certificates import manifest_block, predicted_bytes
+from compressor.recipe import StageSection
 from compressor.report import model_card
 from exporters.budget import Scheme, Shape
 from exporters.package import PackageInfo, make_cases, package_bytes, write_package
@@ -38,6 +42,8 @@ CASES: tuple[tuple[Shape, Scheme], ...] = (
     (Shape(12000, 320, 5, 5, 1280, 128, **CLASSES), Scheme(4, 4, 16)),
     (Shape(4000, 128, 3, 4, 512, 64, **CLASSES), Scheme(None, None)),
 )
+FOLDED = (CASES[1], CASES[6])
+STAGE = StageSection(method="weight_squeezing", options={"map_biases": True, "map_layernorm": True})
 
 
 def main() -> None:
@@ -47,20 +53,22 @@ def main() -> None:
     texts = [sentence for docstring in docstrings() for sentence in sentences_of(docstring)]
     rows: list[dict[str, object]] = []
     errors: list[float] = []
-    print(f"{'shape':44}{'scheme':>10}{'predicted':>12}{'measured':>12}{'error %':>9}")
-    for shape, scheme in CASES:
+    print(f"{'shape':52}{'scheme':>10}{'predicted':>12}{'measured':>12}{'error %':>9}")
+    for number, (shape, scheme) in enumerate((*CASES, *FOLDED)):
+        is_folded = number >= len(CASES)
         with tempfile.TemporaryDirectory() as name:
             tokenizer = train_vocabulary(texts, shape.vocab_size, "wordpiece", teacher)
-            package = build(Path(name), shape, scheme, tokenizer)
-            predicted = sum(predict_bytes(shape, scheme).values())
+            package = build(Path(name), shape, scheme, tokenizer, is_folded)
+            certificates = predicted_bytes([STAGE], "bert", shape) if is_folded else (0, 0)
+            predicted = sum(predict_bytes(shape, scheme, certificates=certificates).values())
             measured = package_bytes(package)
         error = 100 * (predicted - measured) / measured
         sizes = f"{shape.layers} x {shape.hidden}, FFN {shape.ffn}, {shape.vocab_size:,} tokens"
-        label = f"{sizes}, {shape.n_labels} labels"
+        label = f"{sizes}, {shape.n_labels} labels{', folded' if is_folded else ''}"
         errors.append(abs(error))
         row = {"shape": label, "scheme": scheme.name, "block_size": scheme.block_size}
         rows.append({**row, "predicted": predicted, "measured": measured, "error_percent": round(error, 3)})
-        print(f"{label:44}{scheme.name:>10}{predicted:12,}{measured:12,}{error:9.2f}")
+        print(f"{label:52}{scheme.name:>10}{predicted:12,}{measured:12,}{error:9.2f}")
     worst = round(max(errors), 3)
     print(f"largest error: {worst:.2f} %")
     content = {"command": "python -m benchmarks.predicted_bytes", "rows": rows, "largest_error_percent": worst}
@@ -68,8 +76,8 @@ def main() -> None:
     RESULTS.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer) -> Path:
-    """Write a package of a BERT with random weights and return its folder."""
+def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer, is_folded: bool = False) -> Path:
+    """Write a package of a BERT with random weights, folded from a teacher's or not, and return its folder."""
     from exporters.optimize import optimize
     from exporters.quantize import quantize
     from exporters.to_onnx import export_model
@@ -82,6 +90,7 @@ def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer) -> P
     result = export_model(model_dir, model_path, task, shape.positions, pooling)
     optimize(model_path, model_path)
     counts = quantize(model_path, model_path, scheme)
+    folds = [_certificate(model_dir)] if is_folded else []
     info = PackageInfo(
         kind="classification" if shape.n_labels else "embedding",
         max_length=shape.positions,
@@ -94,11 +103,34 @@ def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer) -> P
         recipe_sha256="0" * 64,
         teacher={"name": "teacher", "sha256": {"model.safetensors": "0" * 64, "config.json": "0" * 64}},
         quality={"metric": "accuracy", "value": 0.9, "teacher": 0.91, "rows": 872, "data_sha256": "0" * 64},
+        inheritance=manifest_block(folds),
     )
     cases = make_cases(model_path, folder / "tokenizer", info, list(TEXTS))
-    card = model_card({"task": {"task": task, "labels": list(info.labels), "max_length": shape.positions}})
+    facts = {"task": task, "labels": list(info.labels), "max_length": shape.positions}
+    card = model_card({"task": facts, "inheritance": folds})
     shutil.rmtree(model_dir)
     return write_package(model_path, folder / "tokenizer", config, info, cases, card, folder / "package")
+
+
+def _certificate(model_dir: Path) -> dict[str, Any]:  # Any: JSON
+    """Return a certificate over every tensor of a model: the differences that rounding to float32 makes."""
+    import torch
+    from safetensors.torch import load_file
+
+    from compressor.fold import TOLERANCES
+
+    doubled = {name: value.double() * (1 + 1e-9) for name, value in load_file(model_dir / "model.safetensors").items()}
+    tensors = {name: float((value.to(torch.float32) - value).abs().max()) for name, value in sorted(doubled.items())}
+    worst = max(tensors, key=lambda name: tensors[name])
+    scale = float(doubled[worst].abs().max())
+    return {
+        "stage": 1,
+        "method": STAGE.method,
+        "tensors": tensors,
+        "largest": {"tensor": worst, "difference": tensors[worst], "scale": scale},
+        "outputs": {"rows": 64, "float64": 4.4e-16, "stored": 1.8e-07, "scale": 1.0},
+        "tolerances": dict(TOLERANCES),
+    }
 
 
 def save_random_bert(model_dir: Path, shape: Shape) -> dict[str, Any]:

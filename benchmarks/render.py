@@ -81,7 +81,7 @@ def fault_lines(results: dict[str, dict[str, Any]]) -> str:
         rows = results["predicted_bytes"]["rows"]
         worst = max(abs(row["error_percent"]) for row in rows)
         lines.append(
-            f"- Predicted against real package bytes, {len(rows)} shapes: off by {worst:.2f} % at most "
+            f"- Predicted against real package bytes, {len(rows)} packages: off by {worst:.2f} % at most "
             "(`python -m benchmarks.predicted_bytes`)."
         )
     if "kill_and_resume" in results:

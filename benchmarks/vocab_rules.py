@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, prepare, run_all
-from benchmarks.dual_training import BATCH_SIZES, EPOCHS, SHAPE, arm, sets, stage, summary
+from benchmarks.arms import Prepared, prepare, run_all, stage, summary
+from benchmarks.dual_training import BATCH_SIZES, EPOCHS, RATE, SHAPE, arm, sets
 from compressor.journal import versions, write_json
 from exporters.measure import machine
 
@@ -62,11 +62,11 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
     """Train the students and write the table."""
     jobs, facts = [], {}
     for each in sets(data, sst2_teacher, work, is_tuning=False):
-        prepare(each, arm(stage("distill", 1.0)))
+        prepare(each, arm(stage("distill", 1.0, RATE)))
         n_bytes = vocabulary_bytes(each, REFERENCE_SIZE, "cuts")
         for rule in RULES:
             size, found = equal_size(each, rule, n_bytes)
-            training = {**stage("distill", EPOCHS[each.name]), "batch_size": BATCH_SIZES[each.name]}
+            training = {**stage("distill", EPOCHS[each.name], RATE), "batch_size": BATCH_SIZES[each.name]}
             recipe = arm(training, init="teacher", vocab={"size": size, "rule": rule})
             own = each._replace(folder=work / f"{each.name}-rule-{rule}")
             _share_teacher(each, own)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor import certificates
 from compressor.recipe import MeasureSection, TeacherSection
 from exporters.budget import Budget, Measurement, parse_latency, parse_size, violations
 
@@ -89,6 +90,8 @@ def verify_package(
         raise ValueError("--max-drop needs rows to score the package on. Give --eval.")
     opened = open_package(package, ep, threads)
     found: dict[str, Any] = {"package": str(package), "bytes": opened.n_bytes, "self_test": "passed"}
+    if folds := certificates.told(opened.manifest.get("inheritance")):
+        found["inheritance"] = folds
     if eval is not None:
         table = read_table(
             eval, text_column=text_column, pair_column=pair_column, label_column=label_column, split="validation",

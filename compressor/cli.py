@@ -67,8 +67,8 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
 
 
 @main.command()
-@flags("model", "train", "eval", "output", "epochs", "learning_rate", "batch_size", "max_rows", "seed", *COLUMNS,
-       *TEACHER, "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
+@flags("model", "train", "eval", "output", "epochs", "learning_rate", "batch_size", "micro_batch", "max_rows", "seed",
+       *COLUMNS, *TEACHER, "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
 def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
     from compressor.recipe import finetune_job

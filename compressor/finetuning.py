@@ -23,9 +23,10 @@ from compressor.journal import Journal, is_first_process, sha256_file, write_jso
 from compressor.objective import Context, build_options, load_method
 from compressor.progress import quiet_libraries, step_bar
 from compressor.recipe import FinetuneJob, StageSection
+from compressor.schedule import in_parts
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
-from compressor.train import Optimisation, n_steps, train_stage
+from compressor.train import n_steps, optimisation_of, train_stage
 
 MANY_ROWS = 20_000
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
@@ -115,7 +116,7 @@ def prepare(job: FinetuneJob) -> Prepared:
     n_rows = len(train)
     filled = stage.model_copy(
         update={
-            "batch_size": stage.batch_size or (64 if n_rows >= MANY_ROWS else 32),
+            "batch_size": stage.batch_size or in_parts(64 if n_rows >= MANY_ROWS else 32, stage.micro_batch),
             "epochs": stage.epochs or (3.0 if n_rows >= MANY_ROWS else 4.0),
             "learning_rate": stage.learning_rate or 7e-5,
         }
@@ -135,10 +136,7 @@ def _train(prepared: Prepared, seed: int, part: Path) -> None:
     labels = np.asarray(targets_of(prepared.train, prepared.spec), dtype=dtype)
     segments = takes_segments(prepared.info.config["model_type"])
     collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
-    assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
-    optimisation = Optimisation(
-        stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, seed
-    )
+    optimisation = optimisation_of(stage, seed)
     with step_bar("finetune", n_steps(len(prepared.train), optimisation)) as progress:
         train_stage(objective, rows, collate, optimisation, part / "work", None, progress)
     if not is_first_process():

@@ -6,7 +6,7 @@ coordinate by its mean square, after LayerNorm, times the squared norm of the we
 inputs of every LayerNorm are kept too, so that the change of mean and spread over fewer coordinates can be made up for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,7 @@ class Activations:
     units: list[Vector]  # per layer (ffn,)
     means: dict[str, Vector]  # mean input of every linear module, by module path
     norm_inputs: dict[str, npt.NDArray[np.float32]]  # (tokens, hidden) by module path
+    moments: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # mean of x x^T: "residual", "inner.0"...
 
     def norm_correction(self, path: str, kept: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Return (ratio, offset) so that ratio * norm_kept(x) + offset fits norm_all(x) on the kept coordinates.
@@ -59,6 +60,7 @@ def measure_activations(teacher: "PreTrainedModel", family: Family, sample: "Enc
         for role in family.roles:
             path = family.module(layer, role)
             recorder.watch(path, encoder.get_submodule(path), keeps_tokens=role.endswith("norm"))
+        recorder.products |= {family.module(layer, role): kind for role, kind in _moments(layer).items()}
     recorder.watch("embeddings.LayerNorm", encoder.get_submodule("embeddings.LayerNorm"), keeps_tokens=True)
     collate = Collator(sample, teacher.config.pad_token_id or 0, takes_segments(teacher.config.model_type))
     teacher.to(device())
@@ -89,7 +91,13 @@ def _summarize(encoder: torch.nn.Module, family: Family, n_layers: int, recorder
             coordinates += recorder.squares(family.module(layer, role)) * reading
     means = {path: recorder.means(path) for path in recorder.sums}
     norm_inputs = {path: np.concatenate(parts)[:MAX_TOKENS] for path, parts in recorder.tokens.items()}
-    return Activations(coordinates, inner, units, means, norm_inputs)
+    moments = {kind: (total / recorder.n_products[kind]).cpu().numpy() for kind, total in recorder.moments.items()}
+    return Activations(coordinates, inner, units, means, norm_inputs, moments)
+
+
+def _moments(layer: int) -> dict[str, str]:
+    """Return whose inputs are what runs along the residual stream and along the attention dimensions of a layer."""
+    return {"query": "residual", "ffn_in": "residual", "attention_out": f"inner.{layer}"}
 
 
 class _Recorder:
@@ -101,6 +109,9 @@ class _Recorder:
         self.square_sums: dict[str, torch.Tensor] = {}
         self.n_tokens: dict[str, int] = {}
         self.tokens: dict[str, list[npt.NDArray[np.float32]]] = {}
+        self.products: dict[str, str] = {}  # module path -> which second moment its input belongs to
+        self.moments: dict[str, torch.Tensor] = {}
+        self.n_products: dict[str, int] = {}
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def watch(self, path: str, module: torch.nn.Module, keeps_tokens: bool) -> None:
@@ -115,6 +126,9 @@ class _Recorder:
             self.sums[path] = self.sums.get(path, 0) + exact.sum(dim=0)
             self.square_sums[path] = self.square_sums.get(path, 0) + exact.square().sum(dim=0)
             self.n_tokens[path] = self.n_tokens.get(path, 0) + len(values)
+            if (kind := self.products.get(path)) is not None:
+                self.moments[kind] = self.moments.get(kind, 0) + (values.float().T @ values.float()).double()
+                self.n_products[kind] = self.n_products.get(kind, 0) + len(values)
 
         self.hooks.append(module.register_forward_pre_hook(hook))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from compressor.importance import Activations
     from compressor.tasks import TaskSpec
     from exporters.pooling import Pooling
     from vocab.mapping import VocabMap
@@ -36,11 +37,16 @@ class Context:
     teacher_hidden: int = 0
     teacher_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached; 0 is the embedding output
     teacher_n_layers: int = 0
-    # For methods that run or train the teacher (``Objective.trains_teacher``): a copy of their own, free to change.
+    # For methods that read, run or train the teacher (``Objective.needs_teacher``, ``trains_teacher``): their own copy.
     teacher: "PreTrainedModel | None" = None
     teacher_dir: Path | None = None
     vocab_map: "VocabMap | None" = None  # student tokens as teacher tokens; None: the teacher's own vocabulary
     model_type: str = "bert"
+    activations: "Activations | None" = None  # for methods that ask for them (``Objective.measures``)
+
+
+class FoldError(ValueError):
+    """What an objective's ``finish`` raises where the plain student would not be the one that was trained."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,27 @@ class Mixing:
 class Objective(Protocol):
     """The part of a method that is trained: the student and whatever helps it, as one ``nn.Module``.
 
-    Optional, and looked up by name: ``trains_teacher`` (class; the context must bring a live teacher), ``mixing`` (a
-    :class:`Mixing`: batches carry the mixed view), ``learning_rate`` (class; the default peak), ``rate_of(name)`` (the
-    peak learning rate of one parameter, or ``None`` for the stage's), ``observe()`` (numbers for the log),
-    ``is_scored`` (class; whether the student is worth scoring after an epoch) and ``token_share`` (class; of the tokens
-    that a stage sees by default).
+    Optional, and looked up by name:
+
+    - ``trains_teacher`` (class): the context must bring a live teacher, which is run or trained; counts in the time.
+    - ``needs_teacher`` (class): the context must bring the teacher, whose weights are only read.
+    - ``measures`` (class): the context must bring the teacher's activations on training rows.
+    - ``learning_rate`` (class): the default peak; ``token_share`` (class): of the tokens that a stage sees by default.
+    - ``is_scored`` (class): whether the student is worth scoring while it is trained.
+    - ``mixing``: a :class:`Mixing`; batches carry the mixed view.
+    - ``rate_of(name) -> float | None``: the peak learning rate of one parameter, or ``None`` for the stage's.
+    - ``is_undecayed(name) -> bool``: whether a parameter gets no weight decay, beside biases and gains.
+    - ``observe() -> dict[str, float]``: numbers for the log.
+    - ``begin(n_steps)``: called before the first step with the stage's number of optimizer steps, also when it resumes.
+      What an objective counts from then on belongs in persistent buffers, for a checkpoint holds no other state.
+    - ``before_step(optimizer)``: called once per optimizer step, when the gradients of all parts of the batch are there
+      and none is clipped. Here gradients of tensors that were computed become ``.grad`` of the parameters they were
+      computed from; under several processes the objective averages them itself, which the trainer cannot.
+    - ``after_step(optimizer)``: called right after ``optimizer.step()``, before the learning rate changes.
+    - ``scored() -> nn.Module``: the model to score while it is trained; else ``student``.
+    - ``finish(batches) -> dict``: called once after training, on the cpu, by the first process: makes ``student`` the
+      plain final model and returns facts for ``fold.json``. ``batches`` are evaluation rows in the student's tokens,
+      only what a model reads. A :class:`FoldError` fails the stage.
     """
 
     student: "PreTrainedModel"
@@ -115,8 +137,14 @@ def load_method(name: str) -> Method:
 
 
 def trains_teacher(name: str) -> bool:
-    """Return whether a method needs a live teacher of its own."""
-    return bool(getattr(load_method(name).objective_class, "trains_teacher", False))
+    """Return whether a method runs or trains a teacher of its own at every step."""
+    return asks_for(name, "trains_teacher")
+
+
+def asks_for(name: str, *attributes: str) -> bool:
+    """Return whether a method's objective declares one of these class attributes."""
+    objective_class = load_method(name).objective_class
+    return any(getattr(objective_class, attribute, False) for attribute in attributes)
 
 
 def check_choice(method: str, key: str, value: str, known: tuple[str, ...]) -> None:
@@ -160,7 +188,8 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
             raise ValueError(
                 f"recipe: [[stage]] {name!r} has no option {key!r}.{hint} Known: {', '.join(sorted(fields))}."
             )
-        default = fields[key].default
+        factory = fields[key].default_factory
+        default = fields[key].default if factory is dataclasses.MISSING else factory()
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (isinstance(default, float) and is_number) and type(value) is not type(default):
             raise ValueError(

@@ -71,6 +71,12 @@ FLAGS: dict[str, Flag] = {
         "vocab.rule",
         {"type": click.Choice(["cuts", "frequency", "likelihood", "embedding"])},
     ),
+    "vocab_from": Flag(
+        "Folder with a tokenizer.json (or that file) to use as it is.",
+        "trained on --train",
+        "vocab.path",
+        {"metavar": "FOLDER"},
+    ),
     "train_files": Flag(
         "Training rows: .tsv .csv .jsonl .parquet .txt (also .gz) or a hub id; again for each further file.",
         None,
@@ -83,6 +89,12 @@ FLAGS: dict[str, Flag] = {
     ),
     "vocab_bytes": Flag(
         "Bytes of the vocabulary alone, embeddings and tokenizer.json, e.g. 2MB.", "no limit", None, {"metavar": "SIZE"}
+    ),
+    "pretrained": Flag(
+        "Folder or hub id of a smaller model to start from: its shape, weights and tokenizer.",
+        "none",
+        "student.pretrained",
+        {"metavar": "MODEL"},
     ),
     "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),
     "hidden": Flag("Width of the student.", "by --max-size", "student.hidden", NUMBER),
@@ -131,6 +143,8 @@ FLAGS: dict[str, Flag] = {
         "Peak learning rate.", "by the method", "stage.learning_rate", {"type": float, "metavar": "RATE"}
     ),
     "batch_size": Flag("Rows per step.", "by the number of rows", "stage.batch_size", NUMBER),
+    "micro_batch": Flag("Rows per forward pass: less memory.", "--batch-size", "stage.micro_batch", NUMBER),
+    "evaluate_every": Flag("Steps between scores on the evaluation rows.", "an epoch", "stage.evaluate_every", NUMBER),
     "seed": Flag("Seed of every random choice.", "0", "seed", {"type": click.IntRange(min=0), "metavar": "N"}),
     "ep": Flag("Execution provider to measure on.", "cpu", "measure.ep", {"type": click.Choice(["cpu", "cuda"])}),
     "threads": Flag("Threads of the measured runtime.", "1", "measure.threads", NUMBER),
@@ -149,10 +163,12 @@ FLAGS: dict[str, Flag] = {
 
 TEACHER = ("revision", "offline", "allow_pickle", "trust_remote_code", "max_length")
 COLUMNS = ("text_column", "pair_column", "label_column")
-SHAPE = ("vocab_size", "vocab_kind", "vocab_rule", "layers", "hidden", "heads", "ffn", "init")
+SHAPE = (
+    "vocab_size", "vocab_kind", "vocab_rule", "vocab_from", "layers", "hidden", "heads", "ffn", "init", "pretrained"
+)  # fmt: skip
 BITS = ("quantize", "embedding_bits", "block_size")
 BUDGET = ("max_size", "max_latency", "max_drop")
-OPTIMISATION = ("epochs", "learning_rate", "batch_size", "max_rows", "seed")
+OPTIMISATION = ("epochs", "learning_rate", "batch_size", "micro_batch", "evaluate_every", "max_rows", "seed")
 
 
 def flags(*names: str, required: tuple[str, ...] = ()) -> Callable[[Command], Command]:
@@ -184,8 +200,8 @@ def _remember_json(context: click.Context, _parameter: click.Parameter, value: b
 def to_recipe(values: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the recipe's nested dictionaries from flag values, laid over ``base``: what was not given is left out.
 
-    Methods that are given replace the stages of ``base``; without one, --epochs, --learning-rate, --batch-size and
-    --option change its stages.
+    Methods that are given replace the stages of ``base``; without one, --option and the flags of a stage
+    (--epochs, --batch-size, ...) change its stages.
 
     >>> to_recipe({"teacher": "t", "train": "f.tsv", "layers": None, "method": ("distill",), "epochs": 2.0})
     {'teacher': {'path': 't'}, 'data': {'train': 'f.tsv'}, 'stage': [{'method': 'distill', 'epochs': 2.0}]}

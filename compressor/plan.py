@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from compressor import data, shape, tasks
+from compressor import certificates, data, refusals, shape, tasks
 from compressor.data import Table
 from compressor.evaluate import targets_of
 from compressor.families import family_of
-from compressor.objective import build_options, check_method, trains_teacher
+from compressor.given_vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
+from compressor.objective import check_method
+from compressor.pretrained import Pretrained, read_pretrained
 from compressor.recipe import Recipe, StageSection, StudentSection
 from compressor.schedule import effort, fill_stage
 from compressor.tasks import TaskSpec
@@ -48,6 +50,8 @@ class Plan:
     max_length: int
     n_steps: int
     seconds: float  # a rough estimate of the training
+    pretrained: Pretrained | None = None  # the student, where it exists already
+    vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
 
     @property
     def shape(self) -> Shape:
@@ -68,6 +72,8 @@ class Plan:
             "rows": {"train": len(self.train), "eval": len(self.evaluation)},
             "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
             "student": {**self.shape.__dict__, "n_parameters": self.shape.n_parameters},
+            "pretrained": self.pretrained.as_dict() if self.pretrained else None,
+            "vocabulary": self.vocabulary.as_dict() if self.vocabulary else None,
             "scheme": self.scheme.name,
             "max_length": self.max_length,
             "predicted_bytes": {**self.choice.predicted, "total": self.choice.n_bytes},
@@ -93,11 +99,22 @@ class Plan:
             "train": data.describe(self.train),
             "eval": data.describe(self.evaluation),
             "student": f"{shape.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
+            **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
             "bytes": f"predicted {self.choice.n_bytes:,}{f' of {budget}' if budget else ''}: {parts}",
             "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
         }
         return [f"{name:9}{text}" for name, text in rows.items()]
+
+    def _given_lines(self) -> dict[str, str]:
+        rows = {}
+        if self.pretrained:
+            rows["start"] = f"{self.pretrained.name}: its weights, {self.pretrained.head}"
+        if self.vocabulary:
+            rows["vocab"] = (
+                f"{self.vocabulary.kind} of {self.vocabulary.size:,} tokens, as it is ({self.vocabulary.source})"
+            )
+        return rows
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -109,12 +126,9 @@ def plan(recipe: Recipe) -> Plan:
     """
     for stage in recipe.stage:
         check_method(stage.method)
-        if recipe.vocab.size == 0 and trains_teacher(stage.method):
-            raise ValueError(
-                f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
-                "Give a size, or use --method distill."
-            )
+    refusals.check_stages(recipe)
     info = read_teacher(recipe.teacher)
+    pretrained, vocabulary = read_given(recipe, info)
     train, evaluation = read_data(recipe, info)
     spec = tasks.task_spec(
         info.kind,  # type: ignore[arg-type]
@@ -123,44 +137,65 @@ def plan(recipe: Recipe) -> Plan:
         scored=evaluation.labels is not None,
     )
     tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
-    check_sizes(recipe, info, tokenizer)
-    check_masks(recipe, tokenizer)
-    max_length = recipe.teacher.max_length or _max_length(recipe, info, train, tokenizer)
-    kind = recipe.vocab.kind or kind_of(tokenizer.to_str())
+    refusals.check_sizes(recipe, info, tokenizer)
+    refusals.check_masks(recipe, tokenizer)
+    longest = refusals.check_length(recipe, info, pretrained)
+    if vocabulary is not None:
+        is_pair = spec.pair and info.kind != "embedding"
+        hides_words = refusals.hides_words(recipe)
+        check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
+    max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
+    kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
-    offset = family_of(info.config["model_type"]).position_offset
-    choice = _choose(recipe, info, train, max_length + offset, kind, tokenizer)
+    positions = max_length + family_of(info.config["model_type"]).position_offset
+    choice = _choose(recipe, info, train, positions, kind, tokenizer, pretrained, vocabulary)
     rows = data.single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
-    stages = tuple(fill_stage(stage, is_copied, rows, max_length) for stage in recipe.stage)
-    resolved = recipe.model_copy(
+    stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
+    resolved = _resolve(recipe, info, choice, kind, stages, max_length)
+    n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
+    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, pretrained, vocabulary)
+
+
+def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
+    """Return the student and the vocabulary that exist already, where the recipe names them."""
+    if recipe.student.pretrained:
+        pretrained = read_pretrained(recipe.student.pretrained, recipe.teacher, info)
+        return pretrained, pretrained.vocabulary
+    return None, read_vocabulary(recipe.vocab.path) if recipe.vocab.path else None
+
+
+def _resolve(
+    recipe: Recipe,
+    info: TeacherInfo,
+    choice: shape.Choice,
+    kind: Kind,
+    stages: tuple[StageSection, ...],
+    max_length: int,
+) -> Recipe:
+    """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
+    vocab, student = recipe.vocab, recipe.student
+    if not (student.pretrained or vocab.path):
+        vocab = vocab.model_copy(
+            update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size},
+        )
+    if not student.pretrained:
+        numbers = {name: getattr(choice.shape, name) for name in ("layers", "hidden", "heads", "ffn")}
+        student = StudentSection(**numbers, init=student.init)
+    bits = {
+        "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
+        "embedding_bits": choice.scheme.embedding_bits,
+        "block_size": choice.scheme.block_size,
+    }
+    return recipe.model_copy(
         update={
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
-            "vocab": recipe.vocab.model_copy(
-                update={
-                    "kind": kind,
-                    "size": 0 if recipe.vocab.size == 0 else choice.shape.vocab_size,
-                }
-            ),
-            "student": StudentSection(
-                layers=choice.shape.layers,
-                hidden=choice.shape.hidden,
-                heads=choice.shape.heads,
-                ffn=choice.shape.ffn,
-                init=recipe.student.init,
-            ),
-            "quantize": recipe.quantize.model_copy(
-                update={
-                    "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
-                    "embedding_bits": choice.scheme.embedding_bits,
-                    "block_size": choice.scheme.block_size,
-                }
-            ),
+            "vocab": vocab,
+            "student": student,
+            "quantize": recipe.quantize.model_copy(update=bits),
             "stage": stages,
         }
     )
-    n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
-    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds)
 
 
 def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
@@ -206,47 +241,30 @@ def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]]
     return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
 
 
-def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
-    """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
-    given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
-    limits = {name: getattr(info.shape, name) for name in given}
-    n_positions = info.shape.positions - family_of(info.config["model_type"]).position_offset
-    for name, limit in ({**limits, "max-length": n_positions}).items():
-        wanted = recipe.teacher.max_length if name == "max-length" else given[name]
-        if wanted is not None and wanted > limit:
-            raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
-    n_tokens = tokenizer.get_vocab_size()
-    if n_tokens > info.shape.vocab_size:
-        raise ValueError(
-            f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
-            "They are not of one checkpoint; download both again."
-        )
-
-
-def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """Refuse to hide words where the teacher has no token for that."""
-    from compressor.mixing import mask_id
-
-    for stage in recipe.stage:
-        if getattr(build_options(stage.method, stage.options), "objective", "") == "mlm":
-            mask_id(tokenizer)
-
-
-def _max_length(recipe: Recipe, info: TeacherInfo, train: Table, tokenizer: Tokenizer) -> int:
-    """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary."""
+def _max_length(
+    recipe: Recipe, longest: int, train: Table, tokenizer: Tokenizer, vocabulary: GivenVocabulary | None
+) -> int:
+    """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary that is not there yet."""
     from compressor.batches import encode_rows
 
     sample = data.subset(train, min(LENGTH_ROWS, len(train)), recipe.seed)
-    longest = np.quantile(encode_rows(tokenizer, sample, info.max_length).lengths, LENGTH_QUANTILE)
-    finer = 1.0 if recipe.vocab.size == 0 else FINER_CUT
-    return int(min(info.max_length, max(MIN_LENGTH, math.ceil(longest * finer / 8) * 8)))
+    lengths = encode_rows(vocabulary.tokenizer if vocabulary else tokenizer, sample, longest).lengths
+    finer = 1.0 if recipe.vocab.size == 0 or vocabulary else FINER_CUT
+    return int(min(longest, max(MIN_LENGTH, math.ceil(np.quantile(lengths, LENGTH_QUANTILE) * finer / 8) * 8)))
 
 
 def _choose(
-    recipe: Recipe, info: TeacherInfo, train: Table, positions: int, kind: Kind, tokenizer: Tokenizer
+    recipe: Recipe,
+    info: TeacherInfo,
+    train: Table,
+    positions: int,
+    kind: Kind,
+    tokenizer: Tokenizer,
+    pretrained: Pretrained | None,
+    vocabulary: GivenVocabulary | None,
 ) -> shape.Choice:
     budget = recipe.budget.to_budget()
-    least = least_size(tokenizer, kind)
+    least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
         raise ValueError(
             f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
@@ -260,12 +278,15 @@ def _choose(
         info.shape,
         recipe.student,
         recipe.quantize.model_copy(update={"block_size": block_size}),
-        recipe.vocab.size,
+        recipe.vocab.size if vocabulary is None else vocabulary.size,
         (least, most),
         positions,
         kind,
         budget.max_bytes,
         budget.latency.max_ms if budget.latency else None,
+        given=pretrained.shape_for(info, positions) if pretrained else None,
+        n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
+        certificates=certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
     )
 
 

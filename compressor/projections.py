@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.families import Family
+from compressor.layout import find_slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -111,39 +112,17 @@ def find_pairs(family: Family, student: "PreTrainedModel", teacher: "PreTrainedM
     Raises:
         ValueError: naming a tensor without a counterpart, or of another number of axes.
     """
-    ours, theirs = dict(student.named_parameters()), dict(teacher.named_parameters())
-    prefixes = [
-        "" if any(name.startswith("embeddings.") for name in names) else f"{family.prefix}." for names in (ours, theirs)
-    ]
-    moved = {
-        f"{prefixes[0]}{family.layer.format(layer)}.": f"{prefixes[1]}{family.layer.format(source)}."
-        for layer, source in enumerate(layers)
-    }
+    ours, theirs = ({name: tuple(each.shape) for name, each in model.named_parameters()} for model in (student, teacher))
     pairs = []
-    for name, tensor in ours.items():
-        start = next((start for start in moved if name.startswith(start)), None)
-        if start is not None:
-            other = moved[start] + name.removeprefix(start)
-        else:
-            other = prefixes[1] + name.removeprefix(prefixes[0]) if name.startswith(prefixes[0]) else name
-        if other not in theirs or theirs[other].dim() != tensor.dim():
-            raise ValueError(f"projection: the student's {name} has no counterpart {other} in the teacher.")
-        axes = _projected_axes(name, family, tensor)
-        sizes = [f"{n_theirs}_{n_ours}" for n_ours, n_theirs in zip(tensor.shape, theirs[other].shape, strict=True)]
-        left, right = (f"{side}_{sizes[axis]}" if axis in axes else "" for axis, side in enumerate(("left", "right")))
-        pairs.append(Pair(name, other, left, right))
+    for slot in find_slots(family, ours, theirs, [(layer,) for layer in layers]):
+        both = zip(ours[slot.name], theirs[slot.sources[0]], strict=True)
+        sizes = [f"{n_theirs}_{n_ours}" for n_ours, n_theirs in both]
+        left, right = (
+            f"{side}_{sizes[position]}" if position < len(slot.axes) and slot.axes[position].kind else ""
+            for position, side in enumerate(("left", "right"))
+        )
+        pairs.append(Pair(slot.name, slot.sources[0], left, right))
     return pairs
-
-
-def _projected_axes(name: str, family: Family, tensor: Tensor) -> tuple[int, ...]:
-    """Return the axes that are widths; tokens, positions, segments and classes are none."""
-    is_table = any(f"embeddings.{table}." in name for table in family.embeddings)
-    is_classes = name.startswith("classifier.") and ".dense." not in name
-    if is_table:
-        return (1,)
-    if is_classes:
-        return (1,) if tensor.dim() == 2 else ()
-    return (0, 1) if tensor.dim() == 2 else (0,)
 
 
 def _matrix(n_ours: int, n_theirs: int, axis: int, direction: Direction) -> Tensor:

@@ -5,16 +5,17 @@ again makes the same package. Unknown keys are answered with the nearest known o
 ``--dry-run`` of a bad recipe must be instant.
 """
 
-import difflib
 import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from compressor.recipe_errors import sentence
+from compressor.section import Section
 from exporters.budget import Budget, parse_latency, parse_size
 
 RECIPE_VERSION: Final = 1
@@ -22,12 +23,6 @@ RECIPE_VERSION: Final = 1
 Task = Literal["text-classification", "feature-extraction"]
 VocabKind = Literal["wordpiece", "unigram", "bpe"]
 VocabRule = Literal["cuts", "frequency", "likelihood", "embedding"]
-
-
-class Section(BaseModel):
-    """Base of every table of a recipe: frozen, and strict about keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TeacherSection(Section):
@@ -55,18 +50,22 @@ class DataSection(Section):
 
 
 class VocabSection(Section):
-    """The student's vocabulary."""
+    """The student's vocabulary: trained on the rows, or one that exists."""
 
+    path: str | None = Field(None, description="folder with a tokenizer.json, or that file: used as it is")
     kind: VocabKind | None = Field(None, description="None: the kind of the teacher's tokenizer")
     size: Annotated[int, Field(ge=0)] | None = Field(
         None, description="exact number of tokens; 0 keeps the teacher's vocabulary; None: by the byte budget"
     )
     rule: VocabRule = Field("cuts", description="how tokens are chosen (vocab/rules.py)")
+    excludes: ClassVar = {"path": ("kind", "size", "rule")}
+    flags: ClassVar = {"path": "--vocab-from"}
 
 
 class StudentSection(Section):
     """The student's shape; anything left out is chosen by the byte budget."""
 
+    pretrained: str | None = Field(None, description="folder or hub id of a model that exists: its shape, its weights")
     layers: Annotated[int, Field(gt=0)] | None = None
     hidden: Annotated[int, Field(gt=0)] | None = None
     heads: Annotated[int, Field(gt=0)] | None = None
@@ -74,6 +73,8 @@ class StudentSection(Section):
     init: Literal["teacher", "embeddings", "random"] = Field(
         "teacher", description="the start: parts of the teacher, only its embeddings (mapped), or random weights"
     )
+
+    excludes: ClassVar = {"pretrained": ("layers", "hidden", "heads", "ffn", "init")}
 
     @model_validator(mode="after")
     def heads_divide_hidden(self) -> Self:
@@ -125,9 +126,20 @@ class StageSection(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     batch_size: Annotated[int, Field(gt=0)] | None = None
+    micro_batch: Annotated[int, Field(gt=0)] | None = Field(None, description="rows per forward pass; None: a batch")
+    evaluate_every: Annotated[int, Field(gt=0)] | None = Field(None, description="steps; None: after each epoch")
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own knobs (tenmeg methods NAME)")
+
+    @model_validator(mode="after")
+    def micro_batch_divides_batch_size(self) -> Self:
+        """Refuse parts of a batch of different sizes, with the nearest that work."""
+        if self.batch_size and self.micro_batch and self.batch_size % self.micro_batch:
+            fits = max(n for n in range(1, min(self.micro_batch, self.batch_size) + 1) if self.batch_size % n == 0)
+            given = f"micro_batch={self.micro_batch} does not divide batch_size={self.batch_size}"
+            raise ValueError(f"{given}. Use micro_batch={fits}, or a multiple of it as batch_size.")
+        return self
 
 
 class MeasureSection(Section):
@@ -160,6 +172,21 @@ class Recipe(Section):
             raise ValueError("no [[stage]] given. Add at least one, for example method = 'distill'.")
         return self
 
+    def answered(self) -> tuple[str, ...]:
+        """Return ``vocab`` where a model brings its own tokenizer."""
+        return ("vocab",) if self.student.pretrained else ()
+
+    @model_validator(mode="after")
+    def a_model_brings_its_tokenizer(self) -> Self:
+        """Refuse a vocabulary beside a model that has its own."""
+        beside = self.vocab.given(*VocabSection.model_fields) if self.student.pretrained else []
+        if beside:
+            raise ValueError(
+                "[student] pretrained brings its own tokenizer. "
+                f"Leave out {' and '.join(beside)} of [vocab], or pretrained."
+            )
+        return self
+
     def dumps(self) -> str:
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -168,7 +195,7 @@ class Recipe(Section):
         """Return a sha256 of the named sections (all when none is named), independent of key order."""
         content = self.model_dump(mode="json")
         if sections:
-            content = {name: content[name] for name in sections}
+            content = {name: content.get(name) for name in sections}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -230,7 +257,7 @@ def _validate(kind: type[Validated], content: dict[str, Any]) -> Validated:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ValueError(" ".join(_sentence(details) for details in error.errors())) from error
+        raise ValueError(" ".join(sentence(details, Recipe) for details in error.errors())) from error
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -238,49 +265,3 @@ def _toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error
-
-
-def _sentence(details: Any) -> str:  # pydantic's ErrorDetails, a TypedDict it does not export at run time
-    section, key = _where(details["loc"])
-    if details["type"] == "extra_forbidden":
-        known = _known_keys(details["loc"][:-1])
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"recipe: {section}has no key {key!r}.{hint} Known: {', '.join(sorted(known))}."
-    if details["type"] == "missing":
-        return f"recipe: {section}{key} is missing. Add it."
-    if details["type"] == "value_error":
-        return f"recipe: {section}{details['ctx']['error']!s}"
-    got = repr(details["input"])[:80]
-    if details["type"] in ("model_type", "tuple_type"):
-        return (
-            f"recipe: {section.strip() or key} got {got}, expected a table of keys. Write it as [section] or [[stage]]."
-        )
-    return f"recipe: {section}{key} = {got}: {details['msg'].lower()}."
-
-
-def _where(loc: tuple[int | str, ...]) -> tuple[str, str]:
-    names = [str(part) for part in loc if not isinstance(part, int)]
-    if not names:
-        return "", ""
-    brackets = "[[stage]] " if names[0] == "stage" else f"[{names[0]}] "
-    if names[0] in Recipe.model_fields and len(names) == 1 and _is_section(names[0]):
-        return brackets, ""
-    if len(names) == 1:
-        return "", names[0]
-    return brackets, names[-1]
-
-
-def _is_section(name: str) -> bool:
-    annotation = Recipe.model_fields[name].annotation
-    return name == "stage" or (isinstance(annotation, type) and issubclass(annotation, Section))
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    if not loc:
-        return list(Recipe.model_fields)
-    if loc[0] == "stage":
-        return list(StageSection.model_fields)
-    annotation = Recipe.model_fields[str(loc[0])].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, Section)
-    return list(annotation.model_fields)

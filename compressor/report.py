@@ -4,6 +4,7 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
 
     {"version": 1, "status": "ok" | "not met" | "failed",
      "recipe": {...},                                          # resolved, as Recipe.model_dump()
+     "student": text, "shape": {"layers", "hidden", "heads", "ffn", "vocab_size", ...},
      "task": {"task", "kind", "labels", "metric", "pair", "max_length"},
      "metrics": {"teacher" | "student" | "package": {metric: value}},
      "baselines": [{"name", "metrics": {metric: value}, "bytes", "p50_ms", "p95_ms"}],
@@ -14,6 +15,7 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
      "latency": {"p50", "p95", "p99", "mean", "samples": [ms], "threads", "ep"},
      "memory": {name: megabytes},
      "vocabulary": {name: number, "worst_words": [{"word", "count", "extra", "teacher", "student"}]},
+     "inheritance": [{"stage", "method", "tensors": {name: difference}, "largest", "outputs", "tolerances"}],
      "training": [{"stage", "method", "log": [{"step", "loss", term: value, "eval_...": metric}], "seconds"}],
      "hashes": {"model" | "data" | "code": sha256}, "versions": {name: version}, "machine": {...}, "seconds": {step: s}}
 
@@ -31,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.certificates import sentence
 from compressor.journal import write_text
 
 if TYPE_CHECKING:
@@ -195,6 +198,7 @@ def _template(name: str) -> "Template":
     )
     environment.filters["number"] = _number
     environment.filters["short_name"] = _short_name
+    environment.filters["certificate"] = sentence
     return environment.get_template(name)
 
 

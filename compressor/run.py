@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor import training, verification
+from compressor import certificates, training, verification
 from compressor.checks import measured_parts
 from compressor.finetuning import finetune
 from compressor.journal import Journal, code_digest, is_first_process, versions, write_json, write_text
@@ -54,6 +54,7 @@ class Outcome:
             f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
             f"latency   {times}",
             *_words_line(report["vocabulary"]),
+            *certificates.closing_lines(report["inheritance"]),
         ]
         for other in report["baselines"]:
             value = other["metrics"].get(metric)
@@ -104,16 +105,18 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     journal = Journal(out_dir / "steps", echo)
     data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
-    journal.step(
-        "check", {**teacher_key, **data_key, "recipe": resolved.digest()}, (), lambda part: _check(planned, part)
-    )
-    vocab_key = {**teacher_key, **data_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
+    model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
+    given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}
+    check_key = {**teacher_key, **data_key, **given_key, "recipe": resolved.digest()}
+    journal.step("check", check_key, (), lambda part: _check(planned, part))
+    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
     journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
     cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
     journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
     student_key = {
         **teacher_key,
         **data_key,
+        **model_key,
         "shape": planned.shape.__dict__,
         "seed": resolved.seed,
         "init": resolved.student.init,
@@ -125,8 +128,9 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     bits = {"scheme": planned.scheme.__dict__}
     journal.step("quantize", bits, ("export",), sources.quantize)
     checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
-    journal.step("verify", checks, (model_step, "vocab", "teacher", "export", "quantize"), sources.verify)
-    journal.step("package", {"recipe": resolved.digest()}, ("verify", "quantize", "vocab"), sources.package)
+    made = certificates.step_names(resolved.stage)
+    journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify)
+    journal.step("package", {"recipe": resolved.digest()}, (*made, "verify", "quantize", "vocab"), sources.package)
     if not is_first_process():
         raise SystemExit(0)  # under torchrun only the first process has something left to do
     return _deliver(planned, journal, model_step, out_dir)
@@ -201,6 +205,8 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
 def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) -> Outcome:
     """Copy the package out of its step, hold it to the budget, and write the report."""
     checked = json.loads((journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+    # First: what is refused here must not touch what was delivered before.
+    folds = certificates.read(journal.steps_dir, certificates.step_names(planned.resolved.stage))
     n_bytes = package_bytes(journal.folder("package") / "package")
     measured = Measurement(n_bytes, checked["latency"], checked["drop"])
     missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
@@ -214,7 +220,7 @@ def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) ->
     shutil.copytree(journal.folder("package") / "package", unfinished)
     unfinished.rename(out_dir / wanted)
     write_archive(out_dir / wanted, out_dir / f"{wanted}.zip")
-    report = _report(planned, journal, model_step, checked, n_bytes, missed, out_dir / wanted)
+    report = _report(planned, journal, model_step, checked, n_bytes, missed, out_dir / wanted) | {"inheritance": folds}
     write_report(report, out_dir)
     return Outcome(out_dir / wanted, out_dir / f"{wanted}.zip", out_dir / "report.json", report, missed)
 
@@ -237,6 +243,7 @@ def _report(
         "version": 1,
         "status": "ok" if not missed else "not met",
         "student": describe(planned.shape, planned.scheme),
+        "shape": planned.shape.__dict__,
         "recipe": planned.resolved.model_dump(mode="json"),
         "task": verification.task_block(planned),
         "metrics": checked["metrics"],
@@ -246,11 +253,7 @@ def _report(
             "measured": {"size": n_bytes, "drop": checked["drop"], "latency": checked["latency"]["p95"]},
             "violations": missed,
         },
-        "size": {
-            "predicted": planned.choice.predicted,
-            "measured": measured_parts(package_dir),
-            "total": n_bytes,
-        },
+        "size": {"predicted": planned.choice.predicted, "measured": measured_parts(package_dir), "total": n_bytes},
         "quantization": checked["quantization"],
         "parity": checked["parity"],
         "latency": checked["latency"],

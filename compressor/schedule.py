@@ -26,7 +26,8 @@ def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: i
     own_rate, share = getattr(objective_class, "learning_rate", None), getattr(objective_class, "token_share", 1.0)
     n_tokens = _n_tokens(train, max_length)
     wanted = STEP_TOKENS * len(train) / n_tokens
-    batch_size = stage.batch_size or min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
+    nearest = min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
+    batch_size = stage.batch_size or in_parts(nearest, stage.micro_batch)
     most = float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS))
     epochs = stage.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2))
     return stage.model_copy(
@@ -36,6 +37,15 @@ def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: i
             "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
         }
     )
+
+
+def in_parts(batch_size: int, micro_batch: int | None) -> int:
+    """Return the batch nearest to ``batch_size`` that consists of whole parts.
+
+    >>> in_parts(32, None), in_parts(32, 12), in_parts(32, 100)
+    (32, 36, 100)
+    """
+    return batch_size if micro_batch is None else micro_batch * max(1, round(batch_size / micro_batch))
 
 
 def _n_tokens(train: Table, max_length: int) -> float:

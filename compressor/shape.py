@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from compressor.recipe import QuantizeSection, StudentSection
 from exporters.budget import OverBudget, Scheme, Shape
@@ -77,6 +78,10 @@ def choose(
     kind: str,
     max_bytes: int | None,
     max_ms: float | None,
+    *,
+    given: Shape | None = None,
+    n_tokenizer_bytes: int | None = None,
+    certificates: tuple[int, int] = (0, 0),
 ) -> Choice:
     """Return the best shape that fits.
 
@@ -90,13 +95,20 @@ def choose(
         kind: of the tokenizer, for its bytes.
         max_bytes: budget of the whole package.
         max_ms: latency budget, for ``TYPICAL_TOKENS`` tokens on one thread.
+        given: the shape of a student that exists; only the bits are chosen then.
+        n_tokenizer_bytes: of a vocabulary that exists; ``None`` estimates them.
+        certificates: bytes that the package holds on folded weights: (once, per layer).
 
     Raises:
         OverBudget: when not even the smallest shape fits.
     """
     limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if _is_open(student, quantize, vocab_size) else 1.0)
     least = vocab_range[0] if vocab_size is None else 0
-    candidates = list(_candidates(teacher, student, quantize, vocab_size, vocab_range, positions))
+    predict = partial(predict_bytes, n_tokenizer_bytes=n_tokenizer_bytes, kind=kind, certificates=certificates)
+    if given is not None:
+        candidates = [(given, scheme) for scheme in _schemes(quantize)]
+    else:
+        candidates = list(_candidates(teacher, student, quantize, vocab_size, vocab_range, positions))
     if not candidates:
         raise ValueError(
             f"student: heads={student.heads} and hidden={student.hidden} leave no shape to choose. Give --hidden and "
@@ -109,17 +121,15 @@ def choose(
     for shape, scheme in candidates:
         if max_ms is not None and estimate_ms(shape, scheme) > max_ms:
             continue
-        predicted = predict_bytes(shape, scheme, kind=kind)
+        predicted = predict(shape, scheme)
         if sum(predicted.values()) <= limit:
             choice = Choice(shape, scheme, predicted, expected_loss(teacher, shape, scheme, least), ())
-            return replace(choice, reasons=tuple(_reasons(teacher, choice, max_bytes)))
+            return replace(choice, reasons=tuple(_reasons(teacher, choice, max_bytes, is_given=given is not None)))
     smallest = min(
-        (Choice(shape, scheme, predict_bytes(shape, scheme, kind=kind), 0.0, ()) for shape, scheme in candidates),
+        (Choice(shape, scheme, predict(shape, scheme), 0.0, ()) for shape, scheme in candidates),
         key=lambda choice: choice.n_bytes,
     )
-    if smallest.n_bytes > limit:
-        raise OverBudget([_does_not_fit(smallest, max_bytes or DEFAULT_MAX_BYTES)])
-    raise OverBudget([f"latency: no shape is expected to answer within {max_ms:g} ms (--max-latency): raise it"])
+    raise OverBudget([_unmet(smallest, limit, max_bytes, max_ms)])
 
 
 def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, least_vocabulary: int = 0) -> float:
@@ -200,11 +210,15 @@ def _schemes(quantize: QuantizeSection) -> Iterator[Scheme]:
             yield Scheme(weight_bits, embedding_bits, quantize.block_size or 32)  # type: ignore[arg-type]
 
 
-def _does_not_fit(smallest: Choice, max_bytes: int) -> str:
+def _unmet(smallest: Choice, limit: float, max_bytes: int | None, max_ms: float | None) -> str:
+    """Return which limit the smallest shape does not keep, or else that none is quick enough."""
+    if smallest.n_bytes <= limit:
+        return f"latency: no shape is expected to answer within {max_ms:g} ms (--max-latency): raise it"
+    allowed = max_bytes or DEFAULT_MAX_BYTES
     return (
         f"size: the smallest student that this recipe allows is predicted at {smallest.n_bytes:,} bytes "
-        f"({describe(smallest.shape, smallest.scheme)}), allowed {max_bytes:,} (--max-size): "
-        f"{smallest.n_bytes - max_bytes:,} too many"
+        f"({describe(smallest.shape, smallest.scheme)}), allowed {allowed:,} (--max-size): "
+        f"{smallest.n_bytes - allowed:,} too many"
     )
 
 
@@ -216,9 +230,12 @@ def describe(shape: Shape, scheme: Scheme) -> str:
     )
 
 
-def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None) -> Iterator[str]:
+def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None, *, is_given: bool) -> Iterator[str]:
     shape = choice.shape
     budget = f"{max_bytes:,}" if max_bytes else f"{DEFAULT_MAX_BYTES:,} (the default)"
+    if is_given:
+        yield f"the most bits that are predicted within {budget} bytes; the shape is that of the model given"
+        return
     yield f"smallest expected loss ({choice.expected_loss:.1f} points) among the shapes predicted within {budget} bytes"
     if shape.hidden == teacher.hidden and shape.layers == teacher.layers and shape.ffn == teacher.ffn:
         yield "at the teacher's own shape every layer is copied as it is; only the embeddings are new"

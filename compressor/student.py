@@ -18,6 +18,7 @@ import torch
 
 from compressor.families import Family, config_numbers, family_of
 from compressor.importance import Activations, measure_activations
+from compressor.layout import PER_LAYER, ROLE_AXES, Axis, Slot, find_slots, pick_layers, prefix_of
 from compressor.maps import NEW, Index, TensorMap
 from compressor.teacher import TeacherInfo
 from exporters.budget import Shape
@@ -100,7 +101,7 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
 
 def choose_parts(teacher: Shape, student: Shape, activations: Activations) -> Kept:
     """Return the parts to keep: layers at even depth, the rest by importance, ties to the lower index."""
-    layers = np.unique(np.round(np.linspace(0, teacher.layers - 1, student.layers)).astype(np.int64))
+    layers = np.array(pick_layers(teacher.layers, student.layers), dtype=np.int64)
     coordinates = _best(activations.coordinates, student.hidden)
     inner = [_inner(teacher, student, activations.inner[layer]) for layer in layers]
     units = [_best(activations.units[layer], student.ffn) for layer in layers]
@@ -150,120 +151,99 @@ def make_maps(
     student_model: "PreTrainedModel",
 ) -> dict[str, TensorMap]:
     """Return the map of every student tensor."""
-    names = list(student_model.state_dict())
-    prefix = f"{family.prefix}." if any(name.startswith(f"{family.prefix}.") for name in names) else ""
-    source_prefix = f"{family.prefix}." if any(name.startswith(f"{family.prefix}.") for name in teacher_state) else ""
-    builder = _MapBuilder(family, teacher, student, kept, activations, teacher_state, prefix, source_prefix)
-    builder.add_embeddings(vocab_map, names)
-    for layer in range(student.layers):
-        builder.add_layer(layer)
-    builder.add_head([name for name in names if name not in builder.maps])
-    return builder.maps
+    ours, theirs = (
+        {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for state in (student_model.state_dict(), teacher_state)
+    )
+    builder = _MapBuilder(teacher, student, kept, activations, teacher_state, prefix_of(family, theirs))
+    slots = find_slots(family, ours, theirs, [(int(layer),) for layer in kept.layers])
+    return {slot.name: builder.map_of(slot, vocab_map) for slot in slots}
 
 
 class _MapBuilder:
-    """Collects the maps of one student; the state is what every map needs to look up."""
+    """Makes the maps of one student; the state is what every map needs to look up."""
 
     def __init__(
         self,
-        family: Family,
         teacher: Shape,
         student: Shape,
         kept: Kept,
         activations: Activations,
         state: dict[str, torch.Tensor],
         prefix: str,
-        source_prefix: str,
     ) -> None:
-        self.family, self.teacher, self.student, self.kept = family, teacher, student, kept
-        self.activations, self.state, self.prefix, self.source_prefix = activations, state, prefix, source_prefix
+        self.teacher, self.student, self.kept = teacher, student, kept
+        self.activations, self.state, self.prefix = activations, state, prefix
         self.is_narrower = student.hidden < teacher.hidden
-        self.coordinates = kept.coordinates if self.is_narrower else None
-        self.maps: dict[str, TensorMap] = {}
 
-    def add_embeddings(self, vocab_map: VocabMap | None, names: list[str]) -> None:
-        """Map the tables, their LayerNorm and ELECTRA's projection (its tables keep their width)."""
-        columns = None if self.teacher.embedding_size else self.coordinates
-        for table in self.family.embeddings:
-            name = f"embeddings.{table}.weight"
-            if table == "word_embeddings" and vocab_map is not None:
-                mixture = (vocab_map.indptr, vocab_map.indices, vocab_map.weights)
-                self._add(name, columns=columns, mixture=mixture, reason="vocabulary map")
-            else:
-                is_cut = table == "position_embeddings" and self.student.positions < self.teacher.positions
-                rows = np.arange(self.student.positions, dtype=np.int64) if is_cut else None
-                self._add(name, rows=rows, columns=columns, reason="first positions" if is_cut else "copied")
-        if self.teacher.embedding_size:
-            self._copy_norm("embeddings.LayerNorm")
-            if f"{self.prefix}embeddings_project.weight" in names:
-                self._add("embeddings_project.weight", rows=self.coordinates)
-                self._add("embeddings_project.bias", rows=self.coordinates)
-        else:
-            self._add_norm("embeddings.LayerNorm", "embeddings.LayerNorm")
+    def map_of(self, slot: Slot, vocab_map: VocabMap | None) -> TensorMap:
+        """Return the map of one tensor: kept rows and columns, and what makes up for the others."""
+        source = slot.sources[0]
+        kept = [self._kept(axis) for axis in slot.axes]
+        rows, columns = kept[0], kept[1] if len(kept) > 1 else None
+        if slot.role == "table":
+            return self._table(slot, columns, vocab_map)
+        if slot.is_norm and slot.axes[0].kind == "residual" and self.is_narrower:
+            return self._norm(slot, source)
+        if slot.role.startswith("head"):
+            return TensorMap(source, rows=rows, columns=columns, reason="head")
+        if slot.layer < 0 or slot.is_norm:
+            return TensorMap(source, rows=rows, columns=columns)
+        return self._linear(slot, source)
 
-    def add_layer(self, layer: int) -> None:
-        """Map the tensors of student layer ``layer``."""
-        source = int(self.kept.layers[layer])
-        inner, units = self.kept.inner[layer], self.kept.units[layer]
-        inner_or_all = None if np.array_equal(inner, np.arange(self.teacher.hidden)) else inner
-        units_or_all = None if np.array_equal(units, np.arange(self.teacher.ffn)) else units
-        # Scores are divided by the root of the head size: a narrower head would sharpen them without this factor.
-        head_ratio = np.sqrt((self.student.hidden / self.student.heads) / (self.teacher.hidden / self.teacher.heads))
-        for role in ("query", "key", "value"):
-            factor = float(head_ratio) if role == "query" else 1.0
-            self._add_linear(layer, source, role, inner_or_all, self.coordinates, factor)
-        self._add_linear(layer, source, "attention_out", self.coordinates, inner_or_all)
-        self._add_norm(self.family.module(layer, "attention_norm"), self.family.module(source, "attention_norm"))
-        self._add_linear(layer, source, "ffn_in", units_or_all, self.coordinates)
-        self._add_linear(layer, source, "ffn_out", self.coordinates, units_or_all)
-        self._add_norm(self.family.module(layer, "ffn_norm"), self.family.module(source, "ffn_norm"))
+    def _kept(self, axis: Axis) -> Index | None:
+        """Return which of the teacher's indices the student has along an axis; ``None`` for all of them."""
+        if axis.kind in ("residual", "head"):
+            return self.kept.coordinates if self.is_narrower else None
+        if axis.kind not in PER_LAYER:
+            return None
+        chosen = (self.kept.inner if axis.kind == "inner" else self.kept.units)[axis.layer]
+        n_teacher = self.teacher.hidden if axis.kind == "inner" else self.teacher.ffn
+        return None if np.array_equal(chosen, np.arange(n_teacher)) else chosen
 
-    def add_head(self, names: list[str]) -> None:
-        """Map what is left: pooler and classifier, whose axes of the teacher's width keep the same coordinates."""
-        for name in names:
-            source = self.source_prefix + name.removeprefix(self.prefix) if name.startswith(self.prefix) else name
-            tensor = self.state[source]
-            is_wide = [size == self.teacher.hidden and self.is_narrower for size in tensor.shape]
-            rows = self.coordinates if is_wide[0] else None
-            columns = self.coordinates if tensor.dim() == 2 and is_wide[1] else None
-            self.maps[name] = TensorMap(source, rows=rows, columns=columns, reason="head")
+    def _table(self, slot: Slot, columns: Index | None, vocab_map: VocabMap | None) -> TensorMap:
+        if slot.name.endswith("word_embeddings.weight") and vocab_map is not None:
+            mixture = (vocab_map.indptr, vocab_map.indices, vocab_map.weights)
+            return TensorMap(slot.sources[0], columns=columns, mixture=mixture, reason="vocabulary map")
+        is_positions = slot.name.endswith("position_embeddings.weight")
+        if is_positions and self.student.positions < self.teacher.positions:
+            rows = np.arange(self.student.positions, dtype=np.int64)
+            return TensorMap(slot.sources[0], rows=rows, columns=columns, reason="first positions")
+        return TensorMap(slot.sources[0], columns=columns)
 
-    def _add(self, name: str, source: str | None = None, **parts: object) -> None:
-        parts.setdefault("reason", "copied")
-        self.maps[self.prefix + name] = TensorMap(self.source_prefix + (source or name), **parts)  # type: ignore[arg-type]
-
-    def _copy_norm(self, name: str) -> None:
-        self._add(f"{name}.weight")
-        self._add(f"{name}.bias")
-
-    def _add_linear(
-        self, layer: int, source: int, role: str, rows: Index | None, columns: Index | None, factor: float = 1.0
-    ) -> None:
+    def _linear(self, slot: Slot, source: str) -> TensorMap:
         """Keep rows and columns; what the dropped inputs gave on average goes into the bias."""
-        path, source_path = self.family.module(layer, role), self.family.module(source, role)
-        n_rows = len(rows) if rows is not None else self.state[f"{self.source_prefix}{source_path}.weight"].shape[0]
+        module = source.rpartition(".")[0]
+        weight = self.state[f"{module}.weight"]
+        rows, columns = (self._kept(Axis(kind, slot.layer)) for kind in ROLE_AXES[slot.role])
+        factor = temperature(self.teacher, self.student) if slot.role == "query" else 1.0
+        n_rows = len(rows) if rows is not None else weight.shape[0]
         scale = None if factor == 1.0 else np.full(n_rows, factor)
         reason = "copied" if rows is None and columns is None and scale is None else "kept by importance"
-        self._add(f"{path}.weight", f"{source_path}.weight", rows=rows, columns=columns, scale=scale, reason=reason)
+        if not slot.is_bias:
+            return TensorMap(source, rows=rows, columns=columns, scale=scale, reason=reason)
         shift = None
         if columns is not None:
-            weight = self.state[f"{self.source_prefix}{source_path}.weight"].double().numpy()  # (outputs, inputs)
-            dropped = np.setdiff1d(np.arange(weight.shape[1]), columns)
-            given = weight[:, dropped] @ self.activations.means[source_path][dropped]
+            values = weight.double().numpy()  # (outputs, inputs)
+            dropped = np.setdiff1d(np.arange(values.shape[1]), columns)
+            given = values[:, dropped] @ self.activations.means[module.removeprefix(self.prefix)][dropped]
             shift = (given if rows is None else np.where(rows == NEW, 0.0, given[rows])) * factor
-        self._add(f"{path}.bias", f"{source_path}.bias", rows=rows, scale=scale, shift=shift, reason=reason)
+        return TensorMap(source, rows=rows, scale=scale, shift=shift, reason=reason)
 
-    def _add_norm(self, name: str, source: str) -> None:
+    def _norm(self, slot: Slot, source: str) -> TensorMap:
         """Keep the gains; over fewer coordinates mean and spread differ, and gain and offset make up for it."""
-        if not self.is_narrower:
-            self._add(f"{name}.weight", f"{source}.weight")
-            self._add(f"{name}.bias", f"{source}.bias")
-            return
-        ratio, offset = self.activations.norm_correction(source, self.kept.coordinates)
-        gain = self.state[f"{self.source_prefix}{source}.weight"].double().numpy()[self.kept.coordinates]
+        module = source.rpartition(".")[0]
+        ratio, offset = self.activations.norm_correction(module.removeprefix(self.prefix), self.kept.coordinates)
+        gain = self.state[f"{module}.weight"].double().numpy()[self.kept.coordinates]
+        if slot.is_bias:
+            return TensorMap(source, rows=self.kept.coordinates, shift=gain * offset, reason="rescaled")
         scale = np.full(len(gain), ratio)
-        self._add(f"{name}.weight", f"{source}.weight", rows=self.coordinates, scale=scale, reason="rescaled")
-        self._add(f"{name}.bias", f"{source}.bias", rows=self.coordinates, shift=gain * offset, reason="rescaled")
+        return TensorMap(source, rows=self.kept.coordinates, scale=scale, reason="rescaled")
+
+
+def temperature(teacher: Shape, student: Shape) -> float:
+    """Return the factor of the queries: scores are divided by the root of the head size, narrower heads by less."""
+    return float(np.sqrt((student.hidden / student.heads) / (teacher.hidden / teacher.heads)))
 
 
 def save_student(

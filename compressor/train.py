@@ -1,46 +1,38 @@
 """One training stage: an objective and rows in, a trained student and its log out.
 
 A small ``transformers.Trainer`` subclass: the named loss terms of the objective are added up and logged one by one,
-as JSON lines in ``metrics.jsonl``; batches are grouped by length; bfloat16 where the processor multiplies it in
-hardware. The teacher is not here: its outputs come with the batches. A killed stage goes on at its last checkpoint
-and ends with the same weights: data order depends on seed and epoch only. ``torchrun`` works unchanged.
+as JSON lines in ``metrics.jsonl``; batches are grouped by length, and may pass in parts whose gradients are averaged;
+bfloat16 where the processor multiplies it in hardware. The teacher is not here: its outputs come with the batches. A
+killed stage goes on at its last checkpoint and ends with the same weights: data order depends on seed and epoch only.
+``torchrun`` works unchanged.
 """
 
 import json
 import logging
 import math
 import os
-import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import SaveStrategy
 
 from compressor.batches import Collate, EncodedRows, LengthSampler, RowDataset
+from compressor.callbacks import MAX_GRAD_NORM, StageCallback, clean_entry
 from compressor.checkpoints import COMPLETE, last_checkpoint
 from compressor.forward import has_fast_bfloat16
+
+if TYPE_CHECKING:
+    from compressor.recipe import StageSection
 
 logger = logging.getLogger(__name__)
 LOG_EVERY = 20
 SAVE_SECONDS = 60.0
-MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,23 @@ class Optimisation:
     warmup: float
     weight_decay: float
     seed: int
+    micro_batch: int | None = None  # rows per forward pass, which divide batch_size; None: all
+    evaluate_every: int | None = None  # steps; None: after each epoch
+
+
+def optimisation_of(stage: "StageSection", seed: int) -> Optimisation:
+    """Return the optimisation of a stage in which nothing is left open."""
+    assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
+    return Optimisation(
+        epochs=stage.epochs,
+        learning_rate=stage.learning_rate,
+        batch_size=stage.batch_size,
+        warmup=stage.warmup,
+        weight_decay=stage.weight_decay,
+        seed=seed,
+        micro_batch=stage.micro_batch,
+        evaluate_every=stage.evaluate_every,
+    )
 
 
 class StageTrainer(Trainer):
@@ -60,25 +69,31 @@ class StageTrainer(Trainer):
 
     def __init__(self, *, rows: EncodedRows, optimisation: Optimisation, **kwargs: Any) -> None:  # Trainer's own
         super().__init__(**kwargs)
+        # Objectives take any batch, so Trainer believes that they divide by the number of labels in all parts of a
+        # batch; it would then add the parts up where their mean is wanted.
+        self.model_accepts_loss_kwargs = False
         self.rows, self.optimisation = rows, optimisation
+        self.grad_norm: float | None = None  # of the last step, where the objective changes gradients before it
         self.term_sums: dict[str, float] = defaultdict(float)
         self.n_summed = 0
-        self.sampler = LengthSampler(rows.lengths, self.args.per_device_train_batch_size, optimisation.seed)
+        n_rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        self.sampler = LengthSampler(rows.lengths, n_rows, optimisation.seed)  # the same order in parts or whole
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:  # Trainer's own
         return self.sampler
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:  # Trainer's own
-        """Give each parameter the learning rate that its objective asks for, where it asks."""
-        rate_of = getattr(self.model, "rate_of", None)
-        if rate_of is None:
+        """Give each parameter the learning rate and weight decay that its objective asks for, where it asks."""
+        rate_of, is_undecayed = (getattr(self.model, name, None) for name in ("rate_of", "is_undecayed"))
+        if rate_of is None and is_undecayed is None:
             return super().create_optimizer(*args, **kwargs)
-        decayed = set(self.get_decay_parameter_names(self.model))
+        names = self.get_decay_parameter_names(self.model)
+        decayed = {name for name in names if is_undecayed is None or not is_undecayed(name)}
         stage_rate = self.args.learning_rate
         groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                rate = rate_of(name)
+                rate = None if rate_of is None else rate_of(name)
                 decay = self.args.weight_decay if name in decayed else 0.0
                 groups[stage_rate if rate is None else rate, decay].append(parameter)
         optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
@@ -120,97 +135,11 @@ class StageTrainer(Trainer):
         if "loss" in logs and self.n_summed:
             means = {f"loss_{name}": value / self.n_summed for name, value in self.term_sums.items()}
             observe = getattr(self.accelerator.unwrap_model(self.model), "observe", dict)
-            logs |= {"loss": sum(means.values()), **means, **observe()}
+            norm = {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
+            logs |= {"loss": sum(means.values()), **means, **norm, **observe()}
             self.term_sums.clear()
             self.n_summed = 0
         super().log(logs, start_time)
-
-
-class StageCallback(TrainerCallback):
-    """Writes metrics.jsonl, evaluates after each epoch, checkpoints by time, and marks whole checkpoints."""
-
-    def __init__(
-        self,
-        objective: nn.Module,
-        metrics_path: Path,
-        evaluate: Callable[[nn.Module], dict[str, float]] | None,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        self.objective, self.metrics_path, self.evaluate, self.progress = objective, metrics_path, evaluate, progress
-        self.saved_at = 0.0
-        self.trainer: StageTrainer | None = None
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Tell the sampler the epoch: where several processes resume, accelerate's wrappers keep it from it."""
-        assert self.trainer is not None
-        self.trainer.sampler.set_epoch(int(state.epoch or 0))
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        """Show progress; ask for a checkpoint once a minute (when a checkpoint is made changes no weight)."""
-        self.progress(state.global_step, state.max_steps)
-        self.saved_at = self.saved_at or time.monotonic()
-        # Never after the last step of an epoch: a run that goes on there would not evaluate that epoch.
-        is_epoch_end = state.epoch is not None and state.epoch % 1 == 0
-        is_time = time.monotonic() - self.saved_at > SAVE_SECONDS and not is_epoch_end
-        if is_time and state.global_step < state.max_steps:
-            control.should_save = True
-            self.saved_at = time.monotonic()
-        return control
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Clip what has a learning rate of its own by itself: a teacher's gradient must not scale the student's."""
-        if args.max_grad_norm > 0:
-            return  # the trainer has clipped all parameters together
-        by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
-        for group in kwargs["optimizer"].param_groups:
-            by_rate[group["initial_lr"]] += group["params"]
-        for members in by_rate.values():
-            nn.utils.clip_grad_norm_(members, MAX_GRAD_NORM)
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Evaluate the student on the rows the caller chose."""
-        if self.evaluate is not None and state.is_world_process_zero:
-            self.objective.eval()
-            metrics = self.evaluate(self.objective)
-            self.objective.train()
-            state.log_history.append({"step": state.global_step, "epoch": state.epoch, **metrics})
-            self._write(state)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Rewrite metrics.jsonl from the state, so that a resumed run repeats no line."""
-        if state.is_world_process_zero:
-            self._write(state)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Mark the checkpoint as whole and remove the older ones."""
-        if not state.is_world_process_zero:
-            return
-        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        assert self.trainer is not None
-        pending = {"n_summed": self.trainer.n_summed, "term_sums": self.trainer.term_sums}
-        unfinished = newest / f"{COMPLETE}.tmp"
-        unfinished.write_text(json.dumps(pending), encoding="utf-8")
-        unfinished.rename(newest / COMPLETE)
-        for folder in Path(args.output_dir).glob("checkpoint-*"):
-            if folder != newest:
-                (folder / COMPLETE).unlink(missing_ok=True)
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _write(self, state: TrainerState) -> None:
-        lines = [
-            json.dumps(cleaned, sort_keys=True) for entry in state.log_history if len(cleaned := _clean(entry)) > 2
-        ]
-        unfinished = self.metrics_path.with_suffix(".tmp")
-        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        unfinished.rename(self.metrics_path)
 
 
 def train_stage(
@@ -225,36 +154,13 @@ def train_stage(
     """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it."""
     set_seed(optimisation.seed)
     _choose_attention(objective)
-    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    arguments = TrainingArguments(
-        output_dir=str(work_dir),
-        per_device_train_batch_size=max(1, optimisation.batch_size // n_processes),
-        num_train_epochs=optimisation.epochs,
-        learning_rate=optimisation.learning_rate,
-        warmup_steps=math.ceil(optimisation.warmup * n_steps(len(rows.lengths), optimisation)),
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        max_grad_norm=0.0 if hasattr(objective, "rate_of") else MAX_GRAD_NORM,
-        bf16=has_fast_bfloat16(),
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=min(LOG_EVERY, max(1, n_steps(len(rows.lengths), optimisation) // 10)),
-        save_strategy=SaveStrategy.NO,
-        eval_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        seed=optimisation.seed,
-        ddp_find_unused_parameters=True,
-        ddp_backend=None if torch.cuda.is_available() or n_processes == 1 else "gloo",
-    )
-    callback = StageCallback(objective, work_dir / "metrics.jsonl", evaluate, progress)
+    metrics_path, every = work_dir / "metrics.jsonl", optimisation.evaluate_every
+    callback = StageCallback(objective, metrics_path, evaluate, progress, every, SAVE_SECONDS)
     trainer = StageTrainer(
         rows=rows,
         optimisation=optimisation,
         model=objective,
-        args=arguments,
+        args=_arguments(objective, len(rows.lengths), optimisation, work_dir),
         train_dataset=RowDataset(len(rows.lengths)),
         data_collator=collate,
         callbacks=[callback],
@@ -269,7 +175,39 @@ def train_stage(
         trainer.n_summed = pending["n_summed"]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     objective.eval()
-    return [_clean(entry) for entry in trainer.state.log_history]
+    return [clean_entry(entry) for entry in trainer.state.log_history]
+
+
+def _arguments(objective: nn.Module, n_rows: int, optimisation: Optimisation, work_dir: Path) -> TrainingArguments:
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    share = max(1, optimisation.batch_size // n_processes)
+    # At most as many as were asked for: the parts of a process's share must be equal too.
+    n_at_once = math.gcd(share, optimisation.micro_batch or share)
+    return TrainingArguments(
+        output_dir=str(work_dir),
+        per_device_train_batch_size=n_at_once,
+        gradient_accumulation_steps=share // n_at_once,
+        num_train_epochs=optimisation.epochs,
+        learning_rate=optimisation.learning_rate,
+        warmup_steps=math.ceil(optimisation.warmup * n_steps(n_rows, optimisation)),
+        weight_decay=optimisation.weight_decay,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        # Zero leaves the clipping to the callback.
+        max_grad_norm=0.0 if hasattr(objective, "rate_of") or hasattr(objective, "before_step") else MAX_GRAD_NORM,
+        bf16=has_fast_bfloat16(),
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=min(LOG_EVERY, max(1, n_steps(n_rows, optimisation) // 10)),
+        save_strategy=SaveStrategy.NO,
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=optimisation.seed,
+        ddp_find_unused_parameters=True,
+        ddp_backend=None if torch.cuda.is_available() or n_processes == 1 else "gloo",
+    )
 
 
 def _choose_attention(objective: nn.Module) -> None:
@@ -288,13 +226,3 @@ def _choose_attention(objective: nn.Module) -> None:
 def n_steps(n_rows: int, optimisation: Optimisation) -> int:
     """Return how many optimizer steps a stage takes."""
     return math.ceil(math.ceil(n_rows / optimisation.batch_size) * optimisation.epochs)
-
-
-def _clean(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a log entry without what differs between a resumed run and a whole one, as plain JSON numbers."""
-    dropped = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss")
-    return {
-        key: float(value) if isinstance(value, np.floating) else value
-        for key, value in entry.items()
-        if key not in dropped
-    }

@@ -24,15 +24,17 @@ from compressor.data import Table
 from compressor.evaluate import evaluate
 from compressor.families import family_of
 from compressor.forward import device, predictor, takes_segments, teacher_outputs
-from compressor.importance import SAMPLE_ROWS
+from compressor.held_out import evaluation_batches, monitor
+from compressor.importance import SAMPLE_ROWS, Activations, measure_activations
 from compressor.journal import Journal, is_first_process, write_json
 from compressor.mixing import MixedCollator, encode_mixed, tokens_of
-from compressor.objective import Context, Mixing, build_options, load_method, trains_teacher
+from compressor.objective import Context, Mixing, asks_for, build_options, load_method
 from compressor.plan import Plan, labels_of
+from compressor.pretrained import load_pretrained
 from compressor.progress import bar, step_bar
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
-from compressor.train import Optimisation, n_steps, train_stage
+from compressor.train import n_steps, optimisation_of, train_stage
 from vocab import mapping
 from vocab.certificate import certificate
 from vocab.save import save_tokenizer
@@ -40,7 +42,6 @@ from vocab.train import train_vocabulary
 
 logger = logging.getLogger(__name__)
 CACHE_BYTES = 4_000_000_000  # of hidden states on disk
-MONITOR_ROWS = 2000  # rows scored after every epoch, for the curve in the report; nothing is chosen by them
 
 
 def cached_layers(planned: Plan) -> list[int]:
@@ -107,31 +108,46 @@ def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
 
 
 def run_vocab(planned: Plan, part: Path) -> None:
-    """Train the student's vocabulary (or keep the teacher's), map it, and say how it cuts."""
-    recipe, info = planned.resolved, planned.info
-    teacher = load_tokenizer(info.folder)._tokenizer
-    texts = [*planned.train.texts, *(planned.train.pairs or [])]
-    path = info.folder / "tokenizer_config.json"
+    """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
+    folder = planned.info.folder
+    teacher = load_tokenizer(folder)._tokenizer
+    path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if recipe.vocab.size == 0:
-        student = Tokenizer.from_str(teacher.to_str())
-    else:
-        assert recipe.vocab.size is not None and recipe.vocab.kind is not None
-        rule = recipe.vocab.rule
-        table = read_embeddings(info.folder) if rule == "embedding" else None
-        student = train_vocabulary(
-            texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed, rule=rule, embeddings=table
-        )
+    if planned.vocabulary is not None:
+        # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
+        config = {**planned.vocabulary.config, **{key: config[key] for key in ("tokenizer_class",) if key in config}}
+    student = _vocabulary(planned, teacher)
+    if planned.resolved.vocab.size != 0:
         mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
     (part / "tokenizer").mkdir(exist_ok=True)
     save_tokenizer(student, part / "tokenizer", config, planned.max_length)
     found = certificate(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
     if found["newly_unknown_texts"]:
+        given = planned.vocabulary
+        instead = "Give a larger --vocab-size, or 0 to keep the teacher's."
+        if given:
+            instead = "Give another model." if planned.pretrained else "Give another tokenizer, or a --vocab-size."
         raise ValueError(
-            f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and the "
-            "new vocabulary does not. Give a larger --vocab-size, or 0 to keep the teacher's."
+            f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and "
+            f"{given.source if given else 'the new vocabulary'} does not. {instead}"
         )
     write_json(part / "statistics.json", found)
+
+
+def _vocabulary(planned: Plan, teacher: Tokenizer) -> Tokenizer:
+    """Return the student's tokenizer: given, the teacher's own, or trained."""
+    recipe = planned.resolved
+    if planned.vocabulary is not None:
+        return planned.vocabulary.tokenizer
+    if recipe.vocab.size == 0:
+        return Tokenizer.from_str(teacher.to_str())
+    assert recipe.vocab.size is not None and recipe.vocab.kind is not None
+    texts = [*planned.train.texts, *(planned.train.pairs or [])]
+    rule = recipe.vocab.rule
+    table = read_embeddings(planned.info.folder) if rule == "embedding" else None
+    return train_vocabulary(
+        texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed, rule=rule, embeddings=table
+    )
 
 
 def student_tokenizer(journal: Journal) -> Tokenizer:
@@ -139,18 +155,27 @@ def student_tokenizer(journal: Journal) -> Tokenizer:
     return Tokenizer.from_file(str(journal.folder("vocab") / "tokenizer" / "tokenizer.json"))
 
 
-def run_student(planned: Plan, journal: Journal, part: Path) -> None:
-    """Build the initial student out of the teacher."""
-    model, tokenizer = load_teacher(planned)
+def sample_rows(planned: Plan, tokenizer: Tokenizer) -> EncodedRows:
+    """Return the training rows that the teacher's activations are measured on, in the teacher's tokens."""
     sample = data.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
-    rows = encode_rows(tokenizer, sample, planned.info.max_length)
-    map_path = journal.folder("vocab") / "map.npz"
-    vocab_map = mapping.load(map_path) if map_path.is_file() else None
-    section = planned.resolved.student
-    student, origin = build_student(
-        planned.info, model, planned.shape, vocab_map, rows, planned.resolved.seed, section.init
-    )
-    pad_id = student_tokenizer(journal).token_to_id(_pad_token(planned.info))
+    return encode_rows(tokenizer, sample, planned.info.max_length)
+
+
+def run_student(planned: Plan, journal: Journal, part: Path) -> None:
+    """Build the initial student out of the teacher, or read the one given."""
+    section, seed = planned.resolved.student, planned.resolved.seed
+    if planned.pretrained is not None:
+        allow_pickle = planned.resolved.teacher.allow_pickle
+        student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
+    else:
+        model, tokenizer = load_teacher(planned)
+        rows = sample_rows(planned, tokenizer)
+        map_path = journal.folder("vocab") / "map.npz"
+        vocab_map = mapping.load(map_path) if map_path.is_file() else None
+        student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, seed, section.init)
+    given = planned.vocabulary
+    pad_token = given.roles.get("pad_token", "") if given else _pad_token(planned.info)
+    pad_id = student_tokenizer(journal).token_to_id(pad_token)
     student.config.pad_token_id = pad_id if pad_id is not None else 0
     folder = part / "model"
     save_student(student, origin, planned.info, folder, planned.max_length)
@@ -172,17 +197,19 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     tokenizer = student_tokenizer(journal)
     objective = _objective(planned, journal, student, number)
     rows, collate = _batches(planned, journal, objective, table, number)
-    assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
-    optimisation = Optimisation(
-        stage.epochs, stage.learning_rate, stage.batch_size, stage.warmup, stage.weight_decay, planned.resolved.seed
-    )
+    optimisation = optimisation_of(stage, planned.resolved.seed)
     with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
-        monitor = _monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
-        train_stage(objective, rows, collate, optimisation, part / "work", monitor, progress)
+        score = monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
+        train_stage(objective, rows, collate, optimisation, part / "work", score, progress)
     if not is_first_process():
         return
+    objective.cpu()
+    finish = getattr(objective, "finish", None)
+    if finish is not None:
+        write_json(part / "fold.json", finish(evaluation_batches(planned, tokenizer, student.config.pad_token_id)))
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
-    save_student(student.cpu(), None, info, part / "model", planned.max_length)
+    final: Any = objective.student
+    save_student(final.cpu(), None, info, part / "model", planned.max_length)
     copy_tokenizer(journal, part / "model")
     discard(part / "work")
 
@@ -192,6 +219,7 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
     stage, info = planned.resolved.stage[number - 1], planned.info
     method = load_method(stage.method)
     map_path = journal.folder("vocab") / "map.npz"
+    teacher, activations = _teacher_for(planned, stage.method)
     context = Context(
         student,
         planned.spec,
@@ -199,15 +227,27 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
         info.shape.hidden,
         tuple(cached_layers(planned)),
         info.shape.layers,
-        teacher=load_teacher(planned)[0] if trains_teacher(stage.method) else None,
+        teacher=teacher,
         teacher_dir=info.folder,
         vocab_map=mapping.load(map_path) if map_path.is_file() else None,
         model_type=info.config["model_type"],
+        activations=activations,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(planned.resolved.seed + number)
         objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
     return objective
+
+
+def _teacher_for(planned: Plan, method: str) -> tuple[Any, Activations | None]:
+    """Return the teacher's model and its activations, each where the method asks for it."""
+    has_model, measures = asks_for(method, "trains_teacher", "needs_teacher"), asks_for(method, "measures")
+    if not has_model and not measures:
+        return None, None
+    model, tokenizer = load_teacher(planned)
+    family = family_of(planned.info.config["model_type"])
+    activations = measure_activations(model, family, sample_rows(planned, tokenizer)) if measures else None
+    return model if has_model else None, activations
 
 
 def _batches(
@@ -245,21 +285,6 @@ def load_student(planned: Plan, folder: Path) -> Any:
         family = family_of(planned.info.config["model_type"])
         return AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
     return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-
-
-def _monitor(planned: Plan, journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
-    table = data.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
-    is_whole = len(table) == len(planned.evaluation)
-    reference = np.load(journal.folder("teacher") / "eval_outputs.npy") if is_whole else None
-    if reference is None and planned.spec.metric not in ("accuracy", "spearman"):
-        table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
-
-    def score(objective: nn.Module) -> dict[str, float]:
-        predict = predictor(objective.student, tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
-        metrics = evaluate(predict, table, planned.spec, reference).metrics
-        return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
-
-    return score
 
 
 def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor import baselines, data
+from compressor import baselines, certificates, data
 from compressor.checks import OUTPUT_OF, compare_steps, edge_command
 from compressor.evaluate import evaluate, targets_of
 from compressor.forward import predictor
@@ -150,6 +150,7 @@ class Sources:
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
+            inheritance=certificates.manifest_block(self._certificates()),
             recipe_sha256=planned.resolved.digest(),
             versions=versions(),
             tolerance=self._tolerance(),
@@ -176,12 +177,18 @@ class Sources:
         return {
             "version": 1,
             "status": "ok",
+            "shape": self.planned.shape.__dict__,
             "recipe": self.planned.resolved.model_dump(mode="json"),
             "task": task_block(self.planned),
             "metrics": checked["metrics"],
             "vocabulary": json.loads((self.journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
             "quantization": self._quantization(),
+            "inheritance": self._certificates(),
         }
+
+    def _certificates(self) -> list[dict[str, Any]]:
+        """Return the certificates of the training steps, each held to its tolerances."""
+        return certificates.read(self.journal.steps_dir, certificates.step_names(self.planned.resolved.stage))
 
     def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
         """Return self-test cases; for classes, of rows whose answer is not on the edge."""

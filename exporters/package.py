@@ -56,6 +56,7 @@ class PackageInfo:
     quality: Mapping[str, Any] = field(default_factory=dict)  # metric, value, teacher, rows, data_sha256
     scheme: Mapping[str, Any] = field(default_factory=dict)  # name, and counts of what was quantised
     teacher: Mapping[str, Any] = field(default_factory=dict)  # name, revision, hashes
+    inheritance: Sequence[Mapping[str, Any]] = ()  # per stage that made weights of the teacher's: its fold, certified
     recipe_sha256: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tolerance: float = 0.02  # absolute, for outputs of the self-test on another processor
@@ -79,6 +80,7 @@ class Manifest:
     quality: dict[str, Any]
     scheme: dict[str, Any]
     teacher: dict[str, Any]
+    inheritance: list[dict[str, Any]]
     recipe_sha256: str | None
     versions: dict[str, str]
     self_test: dict[str, Any]
@@ -168,6 +170,7 @@ def _manifest(
         quality=dict(info.quality),
         scheme=dict(info.scheme),
         teacher=dict(info.teacher),
+        inheritance=[dict(each) for each in info.inheritance],
         recipe_sha256=info.recipe_sha256,
         versions=dict(info.versions),
         self_test={

@@ -34,6 +34,7 @@ def predict_bytes(
     scheme: Scheme,
     n_tokenizer_bytes: int | None = None,
     kind: Literal["wordpiece", "unigram", "bpe"] | str = "wordpiece",
+    certificates: tuple[int, int] = (0, 0),
 ) -> dict[str, int]:
     """Return the predicted bytes of every part; their sum is the whole package.
 
@@ -42,19 +43,22 @@ def predict_bytes(
         scheme: its bits.
         n_tokenizer_bytes: of tokenizer.json where it is known already; otherwise estimated from the vocabulary's size.
         kind: of the tokenizer.
+        certificates: bytes that the manifest and the card hold on folded weights: (once, per layer).
     """
     if n_tokenizer_bytes is None:
         per_token, per_doubling = TOKENIZER[kind]
         per_token += per_doubling * max(0.0, math.log2(shape.vocab_size / 1000))
         n_tokenizer_bytes = round(per_token * shape.vocab_size)
     width = shape.embedding_size or shape.hidden
+    per_task = PER_LABEL * shape.n_labels or PER_EMBEDDING_VALUE * shape.hidden
+    once, per_layer = certificates
     return {
         "embeddings": sum(_table(rows, width, scheme) for rows in shape.table_rows.values()),
         "weights": _weights(shape, scheme),
         "vectors": 4 * shape.n_vector_values,
         "graph": _graph(shape, scheme),
         "tokenizer": n_tokenizer_bytes,
-        "manifest and card": MANIFEST_AND_CARD + (PER_LABEL * shape.n_labels or PER_EMBEDDING_VALUE * shape.hidden),
+        "manifest and card": MANIFEST_AND_CARD + per_task + once + per_layer * shape.layers,
     }
 
 

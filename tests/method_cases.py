@@ -26,8 +26,9 @@ from compressor.cache import TeacherCache
 from compressor.data import Table
 from compressor.families import family_of, shape_of
 from compressor.forward import takes_segments, teacher_outputs
+from compressor.importance import Activations, measure_activations
 from compressor.mixing import MixedCollator, Tokens, encode_mixed, tokens_of
-from compressor.objective import Context, Mixing, build_options, load_method
+from compressor.objective import Context, Mixing, build_options, load_method, model_inputs
 from compressor.tasks import task_spec
 from compressor.teacher import TeacherInfo
 from exporters.pooling import Pooling
@@ -141,21 +142,33 @@ def context_of(
     teacher_dir: Path | None = None,
 ) -> Context:
     """Return the context of a student beside its teacher, which has another vocabulary, width and depth."""
-    n_labels = max(1, len(LABELS[kind]))
-    theirs, ours = (tokenizer.get_vocab_size() for tokenizer in tokenizers())
-    teacher = tiny_model(tiny_config(model_type, theirs, TEACHER_HIDDEN, TEACHER_LAYERS, n_labels), kind)
+    n_labels, n_tokens = max(1, len(LABELS[kind])), tokenizers()[1].get_vocab_size()
     return Context(
-        tiny_model(tiny_config(model_type, ours, hidden, layers, n_labels), kind, seed=1).train(),
+        tiny_model(tiny_config(model_type, n_tokens, hidden, layers, n_labels), kind, seed=1).train(),
         task_spec(kind, LABELS[kind] if kind == "classification" else (), pair=False),  # type: ignore[arg-type]
         Pooling("mean", True) if kind == "embedding" else None,
         TEACHER_HIDDEN,
         CACHED_LAYERS,
         TEACHER_LAYERS,
-        teacher=teacher.requires_grad_(False),
+        teacher=tiny_teacher(kind, model_type).requires_grad_(False),
         teacher_dir=teacher_dir,
         vocab_map=vocab_map(),
         model_type=model_type,
+        activations=activations_of(kind, model_type),
     )
+
+
+def tiny_teacher(kind: str, model_type: str) -> PreTrainedModel:
+    """Return the teacher of every context of a kind and family: always the same weights, in a model of its own."""
+    n_labels, n_tokens = max(1, len(LABELS[kind])), tokenizers()[0].get_vocab_size()
+    return tiny_model(tiny_config(model_type, n_tokens, TEACHER_HIDDEN, TEACHER_LAYERS, n_labels), kind)
+
+
+@cache
+def activations_of(kind: str, model_type: str) -> Activations:
+    """Return what the teacher's parts do on the rows."""
+    rows = encode_rows(tokenizers()[0], table(), MAX_LENGTH)
+    return measure_activations(tiny_teacher(kind, model_type), family_of(model_type), rows)
 
 
 def cache_of(context: Context) -> TeacherCache:
@@ -223,13 +236,27 @@ def descend(case: Case, n_steps: int, rate: float = 3e-3) -> list[float]:
     """Train on one batch of all rows and return the loss before each step."""
     optimizer = torch.optim.AdamW([each for each in case.objective.parameters() if each.requires_grad], lr=rate)
     batch, losses = case.collate(range(N_ROWS)), []
+    tell(case, "begin", n_steps)
     for _ in range(n_steps):
         loss = torch.stack(list(case.objective(**batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
+        tell(case, "before_step", optimizer)
         optimizer.step()
+        tell(case, "after_step", optimizer)
         losses.append(loss.item())
     return losses
+
+
+def tell(case: Case, hook: str, *given: object) -> Any:  # Any: what the hook returns
+    """Call a method of the objective that it may have."""
+    call = getattr(case.objective, hook, None)
+    return None if call is None else call(*given)
+
+
+def finish(case: Case, n_rows: int = 8) -> Any:  # Any: a certificate, as JSON
+    """End the stage as a run does: the objective's student is the plain final model."""
+    return tell(case, "finish", [model_inputs(case.collate(range(n_rows)))])
 
 
 def options_of(chosen: Any) -> dict[str, Any]:  # Any: an instance of a method's own Options

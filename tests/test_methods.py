@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from method_cases import N_ROWS, TEACHER_HIDDEN, Case, context_of, descend, is_same, make_case, options_of, state_of
+from method_cases import (
+    N_ROWS,
+    TEACHER_HIDDEN,
+    Case,
+    context_of,
+    descend,
+    finish,
+    is_same,
+    make_case,
+    options_of,
+    state_of,
+    tiny_config,
+    tiny_model,
+)
 
 from compressor.objective import (
     build_options,
@@ -80,13 +93,32 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(
     silent = [
         name
         for name, value in named.items()
-        if value.requires_grad
-        and value.grad is None
-        and not name.removeprefix("student.").removeprefix("teacher.model.").startswith(exempt or "-")
+        if value.requires_grad and value.grad is None and not inside(name).startswith(exempt or "-")
     ]
     assert not silent
     assert not [name for name, value in named.items() if not value.requires_grad and value.grad is not None]
-    assert any(name.startswith("student.") and value.requires_grad for name, value in named.items())
+    # Where all of the student is computed, what it is computed from is trained.
+    assert any(name.startswith(("student.", "maps.")) and value.requires_grad for name, value in named.items())
+
+
+def inside(name: str) -> str:
+    """Return a parameter's name inside the model that it belongs to."""
+    for model in ("inner.", "student.", "teacher.model."):
+        name = name.removeprefix(model)
+    return name
+
+
+def test_the_stage_ends_in_a_plain_finite_student_of_its_own_shape(
+    trained: tuple[Case, dict[str, Any], list[float]],
+) -> None:
+    case, _, _ = trained
+    finish(case)
+    ours, kind = case.objective.student, case.context.spec.kind
+    n_labels = 1 if kind == "embedding" else ours.config.num_labels
+    plain = tiny_model(tiny_config("bert", ours.config.vocab_size, 16, 2, n_labels), kind)
+    shapes = [{name: each.shape for name, each in state_of(model).items()} for model in (ours, plain)]
+    assert shapes[0] == shapes[1]
+    assert all(torch.isfinite(each).all() for each in state_of(ours).values())
 
 
 def test_the_teacher_is_unchanged_unless_it_is_declared_trained(

@@ -18,6 +18,9 @@ maybe = st.none
 shares = st.floats(0.01, 0.49)
 
 
+TRAINED = {"kind": maybe() | st.sampled_from(["wordpiece", "unigram", "bpe"]), "size": maybe() | counts}
+
+
 @st.composite
 def recipe_dicts(draw) -> dict:
     heads = draw(counts)
@@ -28,10 +31,7 @@ def recipe_dicts(draw) -> dict:
             "hidden": draw(maybe() | counts.map(lambda n: n * heads)),
             "ffn": draw(maybe() | counts),
         },
-        "vocab": {
-            "kind": draw(maybe() | st.sampled_from(["wordpiece", "unigram", "bpe"])),
-            "size": draw(maybe() | counts),
-        },
+        "vocab": draw(st.fixed_dictionaries({"path": words}) | st.fixed_dictionaries(TRAINED)),
         "quantize": {
             "scheme": draw(st.sampled_from(["auto", "int8", "int4", "none"])),
             "embedding_bits": draw(maybe() | st.sampled_from([4, 8])),
@@ -71,8 +71,11 @@ def recipe_dicts(draw) -> dict:
 
 
 @settings(deadline=None, max_examples=60)
-@given(recipe_dicts())
-def test_toml_round_trip_loses_nothing(content: dict) -> None:
+@given(recipe_dicts(), maybe() | words)
+def test_toml_round_trip_loses_nothing(content: dict, pretrained: str | None) -> None:
+    if pretrained is not None:
+        content = {**content, "student": {"pretrained": pretrained}}
+        content.pop("vocab", None)
     ours = recipes.from_dict(content)
     again = recipes.parse(ours.dumps())
     assert again == ours
@@ -116,7 +119,7 @@ SENTENCES = [
         {"student": {"init": "teachers"}},
         "recipe: [student] init = 'teachers': input should be 'teacher', 'embeddings' or",
     ),
-    ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: ffn, heads, hidden, init, layers."),
+    ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: ffn, heads, hidden, init, layers, pret"),
     (
         {"student": {"hidden": 380, "heads": 6}},
         "recipe: [student] hidden=380 is not divisible by heads=6. Use hidden=378 or heads=5.",

@@ -157,8 +157,8 @@ def test_layers_are_spread_over_the_depth(sample: EncodedRows) -> None:
     teacher = make_teacher("bert")
     shape = make_info(teacher).shape
     activations = measure_activations(teacher, family_of("bert"), sample)
-    assert choose_parts(shape, replace(shape, layers=2), activations).layers.tolist() == [0, 2]
-    assert choose_parts(shape, replace(shape, layers=1), activations).layers.tolist() == [0]
+    assert choose_parts(shape, replace(shape, layers=2), activations).layers.tolist() == [1, 2]
+    assert choose_parts(shape, replace(shape, layers=1), activations).layers.tolist() == [2]
 
 
 def test_a_dead_unit_is_the_first_to_go(sample: EncodedRows) -> None:

@@ -20,7 +20,10 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixed": ("mixed_vocabulary", {"mix_ramp": 0.6}),
     "dual": ("dual_training", {"mix_ramp": 0.4, "every": 2}),
     "dual-mlm": ("dual_training", {"objective": "mlm", "projection": "up", "attention": 1.0}),
+    "parts": ("distill", {"dropout": 0.2}),
+    "dual-parts": ("dual_training", {"mix_ramp": 0.4}),
 }
+PARTS = {"micro_batch": 2, "evaluate_every": 4}
 
 
 def train(tmp_path: Path, stage: str = "distill", stop_at: int | None = None) -> dict[str, torch.Tensor]:
@@ -32,14 +35,22 @@ def train(tmp_path: Path, stage: str = "distill", stop_at: int | None = None) ->
         if stop_at is not None and step == stop_at:
             raise KeyboardInterrupt
 
-    optimisation = Optimisation(3.0, 1e-3, 8, 0.1, 0.01, seed=7)
-    train_stage(case.objective, case.rows, case.collate, optimisation, tmp_path, None, progress)
+    def evaluate(objective: torch.nn.Module) -> dict[str, float]:
+        return {"eval_norm": float(sum(value.detach().norm() for value in objective.parameters()))}
+
+    parts = PARTS if stage.endswith("parts") else {}
+    optimisation = Optimisation(3.0, 1e-3, 8, 0.1, 0.01, seed=7, **parts)
+    score = evaluate if parts else None
+    train_stage(case.objective, case.rows, case.collate, optimisation, tmp_path, score, progress)
     return state_of(case.objective)
 
 
 @pytest.mark.parametrize(
     ("stage", "stop_at"),
-    [("distill", 2), ("distill", 5), ("distill", 8), ("mixed", 5), ("dual", 5), ("dual-mlm", 4)],
+    [
+        *[("distill", 2), ("distill", 5), ("distill", 8), ("mixed", 5), ("dual", 5), ("dual-mlm", 4)],
+        *[("parts", 4), ("parts", 5), ("parts", 9), ("dual-parts", 5)],
+    ],
 )
 def test_resume_is_bit_exact(tmp_path: Path, stage: str, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compressor.train.SAVE_SECONDS", 0.0)  # a checkpoint after every step
@@ -170,7 +181,7 @@ def train_in_two_processes(tmp_path: Path, stage: str, work_dir: Path, stop_at: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", ["distill", "dual-mlm"])
+@pytest.mark.parametrize("stage", ["distill", "dual-mlm", "parts"])
 def test_two_processes_under_torchrun_train_one_model_and_resume_bit_for_bit(tmp_path: Path, stage: str) -> None:
     """The stop is inside the second epoch of three steps."""
     undisturbed = train_in_two_processes(tmp_path, stage, tmp_path / "whole")

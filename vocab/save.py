@@ -10,17 +10,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from vocab.surfaces import Spec, spec_of, unknown_token
+from vocab.roles import roles_of
+from vocab.surfaces import Spec, spec_of
 
-ROLES = {
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-    "bos_token": ("<s>",),
-    "eos_token": ("</s>",),
-}
 KEPT_KEYS = ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "add_prefix_space")
 FLAGS = ("lstrip", "rstrip", "normalized", "single_word")
 WITHOUT_TOKEN_TYPES = ("DistilBert", "MPNet", "Roberta", "Camembert")
@@ -75,16 +67,8 @@ def tokenizer_config(spec: Spec, teacher_config: dict[str, object], max_length: 
 def _roles(spec: Spec, teacher_config: dict[str, object]) -> dict[str, object]:
     """Return role -> token, as the teacher names them; with their flags where those are not the usual ones."""
     added = {token["content"]: token for token in spec["added_tokens"]}
-    known = set(added) | {unknown_token(spec)}
     roles: dict[str, object] = {}
-    for role, defaults in ROLES.items():
-        named = teacher_config.get(role)
-        name = named.get("content") if isinstance(named, dict) else named
-        names = [name] if isinstance(name, str) else []
-        names += [] if role in ("bos_token", "eos_token") and teacher_config else defaults
-        found = next((name for name in names if name in known), None)
-        if found is None:
-            continue
+    for role, found in roles_of(spec, teacher_config).items():
         flags = {key: bool(added.get(found, {}).get(key)) for key in FLAGS}
         full = {"__type": "AddedToken", "content": found, "special": True, **flags}
         roles[role] = full if any(flags.values()) else found

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from compressor.cache import spread_layers
 from compressor.families import family_of
 from compressor.imitation import Imitation, Weights, live_states, without_dropout
+from compressor.layout import pick_layers
 from compressor.mixed_teacher import MaskedHead, MixedTeacher, live_teacher, mapped_table, masked_head
 from compressor.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
 from compressor.projections import SharedProjections
@@ -132,8 +133,7 @@ class Objective(nn.Module):
         self.projections = None
         if options.projection != "none":
             family = family_of(context.model_type)
-            steps = torch.linspace(0, context.teacher_n_layers - 1, config.num_hidden_layers)
-            layers = [int(layer) for layer in steps.round()]
+            layers = pick_layers(context.teacher_n_layers, config.num_hidden_layers)
             direction: Any = options.projection
             self.projections = SharedProjections(family, self.student, model, layers, direction)
             table_id = id(self.student.get_input_embeddings().weight)

@@ -1,0 +1,255 @@
+"""Are weights better inherited or outputs imitated? One table: equal student, data and steps, and at equal time.
+
+    python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR [--tune]
+
+``DIR`` holds SST-2, MRPC, STS-B, CLINC150 and wikipedia-en. The teachers of the last three sets are fine-tuned here
+from the all-MiniLM-L6-v2 of the extra ``demo`` (6 layers x 384). Every arm trains the same student (6 layers x 96, 3
+heads of 32, FFN 384) with the same 5,000 tokens, for the same number of optimizer steps in all; an arm that inherits
+spends a share of them on the maps and ends, like the others, with distillation. The student that is pretrained already
+is made first: MiniLM's sentence embeddings imitated on encyclopaedia text; its vocabulary is everybody's. The second
+view gives the arms that inherit no more time than distillation took: their steps are cut by the measured times per step
+(docs/results/inheriting_speed.json). ``--curve`` scores some arms all along instead, one seed. ``--tune`` compares
+settings on a tenth of the training rows of two sets, held out, one seed: the settings below were chosen by it. Scaled
+down for two cores: 20,000 rows of SST-2, one to three epochs, a student of 1.2 M weights.
+Writes docs/results/inheritance.json (or inheritance_curve.json, inheritance_tuning.json).
+"""
+
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: threads that wait must not hold the cores
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from benchmarks.arms import Prepared, finetuned_teacher, prepare, run_all, slug, stage, summary, write_subset
+from benchmarks.docstring_search import teacher_folder
+from compressor.journal import versions, write_json
+from exporters.measure import machine
+
+RESULTS_DIR = Path("docs/results")
+SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
+RATE = 1e-3
+SEEDS = 3
+
+
+class Setting(NamedTuple):
+    """How one set is trained on."""
+
+    files: tuple[str, str]
+    rows: int
+    epochs: float
+    batch_size: int
+    teacher_epochs: float = 0.0  # 0: the teacher is given
+
+
+SETS = {
+    "SST-2": Setting(("train.tsv", "dev.tsv"), 20_000, 1.2, 128),
+    "MRPC": Setting(("train.tsv", "dev.tsv"), 4_000, 3.0, 32, 4),
+    "STS-B": Setting(("train.tsv", "dev.tsv"), 6_000, 2.0, 32, 4),
+    "CLINC150": Setting(("train.jsonl", "dev.jsonl"), 15_000, 1.5, 64, 5),
+}
+TUNING_SETS = ("SST-2", "STS-B")
+CURVE_SETS = ("SST-2", "CLINC150")
+SHARE = 0.5  # of the steps, for the maps
+MAPS: dict[str, dict[str, Any]] = {
+    "weight_squeezing": {"basis": "singular"},
+    "weight_distillation": {"basis": "singular"},
+    "weight_inheritance": {},
+}
+RATES = {"weight_squeezing": 1e-3, "weight_distillation": 1e-3, "weight_inheritance": 1e-3}
+
+
+def arm(*stages: dict[str, Any], pretrained: Path, init: str = "random", is_pretrained: bool = False) -> dict[str, Any]:
+    """Return the part of a recipe that makes an arm."""
+    start = {"student": {**SHAPE, "init": init}, "vocab": {"path": str(pretrained)}}
+    if is_pretrained:
+        start = {"student": {"pretrained": str(pretrained)}}
+    return {**start, "quantize": {"scheme": "int8"}, "stage": list(stages)}
+
+
+def inherited(
+    method: str, epochs: float, pretrained: Path, *, share: float = SHARE, rate: float = 0.0, **options: Any
+) -> dict[str, Any]:
+    """Return an arm that starts as an image of the teacher: its maps are trained first, then the student."""
+    first = stage(method, share * epochs, rate or RATES[method], **{**MAPS[method], **options})
+    after = [stage("distill", (1 - share) * epochs, RATE)] if share < 1 else []
+    is_gated = bool(options.get("gated"))
+    return arm(first, *after, pretrained=pretrained, init="teacher", is_pretrained=is_gated)
+
+
+def arms(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
+    """Return every arm of the table by its name."""
+    return {
+        "a  from scratch, labels": arm(stage("finetune", epochs, RATE), pretrained=pretrained),
+        "b  logits distillation": arm(stage("distill", epochs, RATE, hidden=0.0), pretrained=pretrained),
+        "c  distillation: logits and states": arm(stage("distill", epochs, RATE), pretrained=pretrained),
+        "d  layers picked and sliced": arm(stage("distill", epochs, RATE), pretrained=pretrained, init="teacher"),
+        "e  Weight Squeezing": inherited("weight_squeezing", epochs, pretrained),
+        "f  Weight Distillation": inherited("weight_distillation", epochs, pretrained),
+        "g  WID": inherited("weight_inheritance", epochs, pretrained),
+        "h  pretrained student": arm(stage("distill", epochs, RATE), pretrained=pretrained, is_pretrained=True),
+        "i  pretrained student, Gated Weight Squeezing": inherited("weight_squeezing", epochs, pretrained, gated=True),
+    }
+
+
+def in_equal_time(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
+    """Return the arms that inherit, with as many steps as fit the time of distillation alone."""
+    speed = json.loads((RESULTS_DIR / "inheriting_speed.json").read_text(encoding="utf-8"))["ratios"]
+    found = {}
+    for name, (method, key, options) in {
+        "e  Weight Squeezing": ("weight_squeezing", "weight_squeezing", {}),
+        "f  Weight Distillation": ("weight_distillation", "weight_distillation", {}),
+        "g  WID": ("weight_inheritance", "weight_inheritance", {}),
+        "i  pretrained student, Gated Weight Squeezing": ("weight_squeezing", "gated", {"gated": True}),
+    }.items():
+        ratio = SHARE * speed[key]["time"] + (1 - SHARE)
+        found[f"{name}, equal time"] = inherited(method, epochs / ratio, pretrained, **options)
+    return found
+
+
+def tuning(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings that are compared on held-out training rows."""
+    found = {"sliced, distill": arm(stage("distill", epochs, RATE), pretrained=pretrained, init="teacher")}
+    for rate in (3e-4, 1e-3, 3e-3):
+        found[f"WS, singular, rate {rate:g}"] = inherited("weight_squeezing", epochs, pretrained, rate=rate)
+    options: list[dict[str, Any]] = [{"basis": "teacher"}, {"start": "principal"}, {"start": "orthonormal"}]
+    options += [{"basis": "teacher", "tied": True}, {"map_biases": True, "map_layernorm": True}]
+    for option in options:
+        words = " ".join(f"{key} {value}" for key, value in option.items())
+        found[f"WS, {words}"] = inherited("weight_squeezing", epochs, pretrained, **option)
+    for share in (0.25, 1.0):
+        found[f"WS, share {share:g}"] = inherited("weight_squeezing", epochs, pretrained, share=share)
+    for rate in (3e-4, 1e-3, 3e-3):
+        found[f"WD, singular, rate {rate:g}"] = inherited("weight_distillation", epochs, pretrained, rate=rate)
+    for gate in (4.0, 0.0):
+        found[f"GWS, gate {gate:g}"] = inherited("weight_squeezing", epochs, pretrained, gated=True, gate=gate)
+    found["pretrained, distill"] = arm(stage("distill", epochs, RATE), pretrained=pretrained, is_pretrained=True)
+    for rate in (3e-4, 1e-3):
+        found[f"WID, rate {rate:g}"] = inherited("weight_inheritance", epochs, pretrained, rate=rate)
+    return found
+
+
+def pretrained_student(data: Path, work: Path) -> Path:
+    """Return a student of this shape that imitated MiniLM's embeddings on 10,000 lines of encyclopaedia text."""
+    from compressor.recipe import from_dict
+    from compressor.run import compress
+
+    recipe = {
+        "teacher": {"path": str(teacher_folder()), "max_length": 64},
+        "data": {
+            "train": str(data / "wikipedia-en" / "train.txt.gz"),
+            "eval": str(data / "STS-B" / "dev.tsv"),
+            "max_rows": 10_000,
+        },
+        "vocab": {"size": 5000},
+        "student": SHAPE,
+        "quantize": {"scheme": "int8"},
+        "measure": {"baselines": False, "runs": 50},
+        "stage": [{"method": "distill", "epochs": 2.0, "batch_size": 32, "learning_rate": RATE}],
+    }
+    compress(from_dict(recipe), work / "pretrained", echo=click.echo)
+    return work / "pretrained" / "steps" / "train-1-distill" / "model"
+
+
+def sets(data: Path, sst2_teacher: Path, work: Path, names: tuple[str, ...], is_tuning: bool) -> list[Prepared]:
+    """Return the sets; a teacher that is not there yet is fine-tuned."""
+    found = []
+    for name in names:
+        setting = SETS[name]
+        train, dev = (data / name / file for file in setting.files)
+        teacher = sst2_teacher
+        if setting.teacher_epochs:
+            rate, size = (2e-4, 64) if name == "CLINC150" else (1e-4, 32)
+            folder = work / f"teacher-{name}"
+            teacher = finetuned_teacher(folder, train, dev, epochs=setting.teacher_epochs, batch_size=size, rate=rate)
+        folder = work / (f"{name}-tuning" if is_tuning else name)
+        rows, held_out = write_subset(train, setting.rows, 0, folder, share=0.1 if is_tuning else 0.0)
+        found.append(Prepared(name, folder, teacher, rows, held_out or dev))
+    return found
+
+
+@click.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data sets.")
+@click.option("--sst2-teacher", required=True, type=click.Path(path_type=Path, exists=True), help="SST-2 classifier.")
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="Where the runs go.")
+@click.option("--tune", is_flag=True, help="Compare settings on held-out training rows, one seed.")
+@click.option("--curve", is_flag=True, help="Score some arms all along, one seed.")
+@click.option("--only", multiple=True, help="Beginnings of the arms' names to run; all when left out.")
+@click.option("--set", "set_names", multiple=True, help="Sets to run; all when left out.")
+@click.option("--seeds", default=SEEDS, show_default=True)
+@click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
+def main(
+    data: Path,
+    sst2_teacher: Path,
+    work: Path,
+    tune: bool,
+    curve: bool,
+    only: tuple[str, ...],
+    set_names: tuple[str, ...],
+    seeds: int,
+    processes: int,
+) -> None:
+    """Run the arms and write the table."""
+    started = time.monotonic()
+    pretrained = pretrained_student(data, work)
+    names = set_names or (TUNING_SETS if tune else CURVE_SETS if curve else tuple(SETS))
+    prepared = sets(data, sst2_teacher, work, names, tune)
+    facts = [prepare(each, arm(stage("distill", 1.0, RATE), pretrained=pretrained)) for each in prepared]
+    numbers = range(1 if tune or curve else seeds)
+    plans = [(each, _plan(SETS[each.name], pretrained, tune, curve, only)) for each in prepared]
+    jobs = [(each, slug(name), found[name], seed) for each, found in plans for seed in numbers for name in found]
+    results = run_all(jobs, processes)
+    tables = []
+    for (each, found), known in zip(plans, facts, strict=True):
+        mine = [(job[1], result) for job, result in zip(jobs, results, strict=True) if job[0] == each]
+        rows = [summary(name, [result for key, result in mine if key == slug(name)], known["metric"]) for name in found]
+        tables.append({"set": each.name, **known, "setting": SETS[each.name]._asdict(), "arms": rows})
+        for row in rows:
+            shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"
+            click.echo(f"{each.name:9} {row['name']:55} {shown}")
+    kind, option = ("tuning", " --tune") if tune else ("curve", " --curve") if curve else ("", "")
+    write_json(
+        RESULTS_DIR / f"inheritance{f'_{kind}' if kind else ''}.json",
+        {
+            "version": 1,
+            "command": f"python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR{option}",
+            "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
+            "seeds": len(numbers),
+            "shape": SHAPE,
+            "share": SHARE,
+            "processes": processes,
+            "seconds_now": round(time.monotonic() - started),
+            "arm_seconds": round(sum(result["seconds"] for result in results)),
+            "sets": tables,
+            "versions": versions(),
+            "machine": machine(),
+        },
+    )
+
+
+def _plan(
+    setting: Setting, pretrained: Path, is_tuning: bool, is_curve: bool, only: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """Return the arms of one set with its batch size, and for a curve with scores ten times in all."""
+    if is_tuning:
+        found = tuning(setting.epochs, pretrained)
+    else:
+        found = arms(setting.epochs, pretrained)
+        if is_curve:
+            found = {name: each for name, each in found.items() if name[0] in "bcdefgi"}
+        else:
+            found |= in_equal_time(setting.epochs, pretrained)
+    for each in found.values():
+        for one in each["stage"]:
+            one["batch_size"] = setting.batch_size
+            if is_curve:
+                one["evaluate_every"] = max(1, round(setting.rows / setting.batch_size * setting.epochs / 12))
+    return {name: each for name, each in found.items() if not only or name.startswith(only)}
+
+
+if __name__ == "__main__":
+    main()

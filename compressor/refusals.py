@@ -1,0 +1,64 @@
+"""What a plan refuses before a shape is chosen: sizes above the teacher's, methods that a vocabulary cannot serve."""
+
+from tokenizers import Tokenizer
+
+from compressor.families import family_of
+from compressor.objective import build_options, trains_teacher
+from compressor.pretrained import Pretrained
+from compressor.recipe import Recipe
+from compressor.teacher import TeacherInfo
+
+
+def check_stages(recipe: Recipe) -> None:
+    """Refuse methods that need another vocabulary than the teacher's where that is kept."""
+    for stage in recipe.stage:
+        if recipe.vocab.size == 0 and trains_teacher(stage.method):
+            raise ValueError(
+                f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
+                "Give a size, or use --method distill."
+            )
+
+
+def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
+    """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
+    given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
+    limits = {name: getattr(info.shape, name) for name in given}
+    n_positions = info.shape.positions - family_of(info.config["model_type"]).position_offset
+    for name, limit in ({**limits, "max-length": n_positions}).items():
+        wanted = recipe.teacher.max_length if name == "max-length" else given[name]
+        if wanted is not None and wanted > limit:
+            raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
+    n_tokens = tokenizer.get_vocab_size()
+    if n_tokens > info.shape.vocab_size:
+        raise ValueError(
+            f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
+            "They are not of one checkpoint; download both again."
+        )
+
+
+def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Refuse to hide words where the teacher has no token for that."""
+    from compressor.mixing import mask_id
+
+    if hides_words(recipe):
+        mask_id(tokenizer)
+
+
+def hides_words(recipe: Recipe) -> bool:
+    """Return whether a stage learns from hidden words."""
+    options = (build_options(stage.method, stage.options) for stage in recipe.stage)
+    return "mlm" in [getattr(each, "objective", "") for each in options]
+
+
+def check_length(recipe: Recipe, info: TeacherInfo, pretrained: Pretrained | None) -> int:
+    """Return the longest input that teacher and student can take, in tokens; refuse a longer one that is asked for."""
+    if pretrained is None:
+        return info.max_length
+    limit = pretrained.shape.positions - family_of(info.config["model_type"]).position_offset
+    wanted = recipe.teacher.max_length
+    if wanted is not None and wanted > limit:
+        raise ValueError(
+            f"--max-length {wanted} is more than the {limit} positions of --pretrained {pretrained.name}. "
+            f"Use --max-length {limit} or less."
+        )
+    return min(info.max_length, limit)
