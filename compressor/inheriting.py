@@ -76,7 +76,7 @@ class Inheriting(nn.Module):
             parameter.requires_grad_(name not in mapped or name in gated)
         self.graph: dict[str, Tensor] = {}
         self.leaves: dict[str, Tensor] = {}
-        for attribute in ("mixing", "is_scored"):
+        for attribute in ("mixing", "is_scored", "trains_teacher"):
             if hasattr(self.inner, attribute):
                 setattr(self, attribute, getattr(self.inner, attribute))
 

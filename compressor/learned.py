@@ -18,7 +18,7 @@ order, in float64.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class MapSet(nn.Module):
         super().__init__()
         self.maps: list[LearnedMap] = []
         self.values = nn.ParameterDict()
+        self.places: dict[str, tuple[str, int]] = {}  # of the parameters that ``seal`` has stacked: where, and which
         self.trains_sources = trains_sources
         self.stacked: dict[tuple[object, ...], Tensor] = {}  # the frozen tensors of each group, as multiplied
         if trains_sources:
@@ -93,11 +94,36 @@ class MapSet(nn.Module):
         found: Tensor = self.sources[_key(slot.name)] if self.trains_sources else getattr(self, _buffer(slot))
         return found
 
+    def seal(self) -> "MapSet":
+        """Stack the parameters of maps that are evaluated together, so that no step has to; nothing is added later."""
+        for number, group in enumerate(self._groups()):
+            for part in PARTS:
+                names = [getattr(each, part) for each in group]
+                is_own = all(_key(name) in self.values and self.uses(name) == 1 for name in names)
+                if len(names) > 1 and is_own:
+                    stacked = torch.stack([self.values.pop(_key(name)).detach() for name in names])
+                    self.values[f"{number}/{part}"] = nn.Parameter(stacked)
+                    self.places |= {name: (f"{number}/{part}", index) for index, name in enumerate(names)}
+        return self
+
+    def uses(self, name: str) -> int:
+        """Return in how many places of the maps a parameter stands."""
+        return sum(other.removesuffix(WRITE) == name for each in self.maps for other in _names(each))
+
     def value(self, name: str) -> Tensor:
-        """Return a parameter by its name, the writing side of a shared map included."""
-        if not name.endswith(WRITE):
-            return self.values[_key(name)]
-        return pseudo_inverse(self.values[_key(name.removesuffix(WRITE))])
+        """Return a parameter by its name, the writing side of a shared map included; of stacked ones a view."""
+        if name.endswith(WRITE):
+            return pseudo_inverse(self.value(name.removesuffix(WRITE)))
+        if name in self.places:
+            place, index = self.places[name]
+            return self.values[place][index]
+        return self.values[_key(name)]
+
+    def gradient(self, name: str) -> Tensor | None:
+        """Return the gradient of a parameter by its name."""
+        place, index = self.places.get(name, (_key(name), None))
+        found: Tensor | None = self.values[place].grad
+        return found if found is None or index is None else found[index]
 
     def forward(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every mapped tensor by the student's name; maps of equal sizes are evaluated together.
@@ -116,11 +142,7 @@ class MapSet(nn.Module):
         for group in self._groups():
             sources = self._sources(group)
             first = group[0]
-            named = {
-                part: torch.stack([get(getattr(each, part)) for each in group])
-                for part in PARTS
-                if getattr(first, part)
-            }
+            named = {part: self._stacked(group, part, get) for part in PARTS if getattr(first, part)}
             kept = _stack([own[each.slot.name] for each in group]) if first.gate else None
             values = generate(first, sources, named, kept)
             found |= {each.slot.name: value for each, value in zip(group, values.unbind(0), strict=True)}
@@ -137,10 +159,15 @@ class MapSet(nn.Module):
                 found[each.slot.name] = generate(each, exact.source(each.slot)[None], named, kept, is_cheap=False)[0]
         return found
 
+    def _stacked(self, group: list[LearnedMap], part: str, get: Callable[[str], Tensor]) -> Tensor:
+        names = [getattr(each, part) for each in group]
+        place = self.places.get(names[0])
+        return self.values[place[0]] if place else _stack([get(name) for name in names])
+
     def _groups(self) -> list[list[LearnedMap]]:
         groups: dict[tuple[object, ...], list[LearnedMap]] = {}
         for each in self.maps:
-            shapes = [self.values[_key(name.removesuffix(WRITE))].shape for name in _names(each)]
+            shapes = [self.value(name.removesuffix(WRITE)).shape for name in _names(each)]
             kind = (
                 self.source(each.slot).shape,
                 *shapes,

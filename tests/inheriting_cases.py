@@ -33,7 +33,8 @@ from exporters.budget import Shape
 
 FAMILIES = ("bert", "roberta", "distilbert")
 # Of a student at the teacher's own shape, and of one that is smaller in every way.
-FULL, SMALL = {"hidden": TEACHER_HIDDEN, "layers": TEACHER_LAYERS}, {"hidden": 16, "layers": 2}
+FULL: dict[str, Any] = {"hidden": TEACHER_HIDDEN, "layers": TEACHER_LAYERS}
+SMALL: dict[str, Any] = {"hidden": 16, "layers": 2}
 ALL_MAPPED = {"map_biases": True, "map_layernorm": True}  # options of weight_squeezing
 
 
@@ -152,21 +153,23 @@ def widened_context(times: int = 4, hidden: int = 32, model_type: str = "bert") 
     The teacher is ``times`` wider, its two heads too. Whatever the small model writes into a coordinate of the residual
     stream the teacher writes into ``times`` coordinates, so that mean and spread are the same, and reads from one of
     them; heads and FFN layers have ``times`` as many dimensions, of which all but the small model's are zero. Its
-    scores are divided by a larger root, so its queries are larger. Both give the same outputs, and the parts that matter
-    are exactly the small model's.
+    scores are divided by a larger root, so its queries are larger. Both give the same outputs, and the parts that
+    matter are exactly the small model's.
     """
     n_tokens, wide = tokenizers()[0].get_vocab_size(), times * hidden
     small = tiny_model(tiny_config(model_type, n_tokens, hidden, 2), seed=5)
     teacher = tiny_model(tiny_config(model_type, n_tokens, wide, 2), seed=6)
-    shapes = [{name: tuple(each.shape) for name, each in model.state_dict().items()} for model in (small, teacher)]
+    ours, theirs = (
+        {name: tuple(each.shape) for name, each in model.state_dict().items()} for model in (small, teacher)
+    )
     family = family_of(model_type)
     kept, copies = _kept_parts(times, hidden)
     state = small.state_dict()
     teacher.load_state_dict(
         {
-            slot.sources[0]: _widen(slot, state[slot.name], shapes[1][slot.sources[0]], kept, copies)
+            slot.sources[0]: _widen(slot, state[slot.name], theirs[slot.sources[0]], kept, copies)
             * (times**0.5 if slot.role == "query" else 1.0)
-            for slot in find_slots(family, *shapes, [(0,), (1,)])
+            for slot in find_slots(family, ours, theirs, [(0,), (1,)])
         }
     )
     rows = encode_rows(tokenizers()[0], table(), 48)

@@ -1,5 +1,6 @@
 """Which teacher tensors stand behind each tensor of a student, and what its axes run over."""
 
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_picked_layers_rise_strictly_and_end_with_the_last(depth: tuple[int, int
     n_teacher, n_student = depth
     layers = pick_layers(n_teacher, n_student)
     assert len(layers) == n_student and layers[-1] == n_teacher - 1 and layers[0] >= 0
-    assert all(first < second for first, second in zip(layers, layers[1:], strict=False))
+    assert all(first < second for first, second in pairwise(layers))
 
 
 @given(depths())

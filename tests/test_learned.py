@@ -207,7 +207,7 @@ def test_maps_of_equal_sizes_are_evaluated_together_as_one_by_one() -> None:
     """Names, order and values are those of every map by itself, whatever it is grouped with."""
     shapes = [(6, 5), (6, 5), (6,), (6, 5), (6,), (4, 5)]
     sources = {f"t{n}": draw(2 if n == 3 else 1, *shape, seed=n) for n, shape in enumerate(shapes)}
-    together, alone = MapSet(sources), {}
+    together, alone = MapSet(sources), dict[str, Tensor]()
     for number, (name, source) in enumerate(sources.items()):
         axes = (Axis("ffn"), Axis("residual", reads=True))[: source.dim() - 1]
         values = {f"{name}/left": draw(3, source.shape[1], seed=10 + number)}
@@ -242,7 +242,8 @@ def test_sides_in_singular_coordinates_give_the_same_images_and_the_same_gradien
             (maps({})[NAME] - goal).square().sum().backward()
             with torch.no_grad():
                 for value in maps.parameters():
-                    value -= 1e-2 * value.grad  # type: ignore[operator]
+                    assert value.grad is not None
+                    value.sub_(value.grad, alpha=1e-2)
                     value.grad = None
     folded = ours.fold({})[NAME]
     torch.testing.assert_close(folded, ours({})[NAME], rtol=0, atol=1e-12)

@@ -44,6 +44,14 @@ VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("embedding", {"objective": "mlm", "projection": "up", "attention": 1.0}),
         ("embedding", {"objective": "mlm", "projection": "none", "hidden": 0.0}),
     ],
+    "weight_squeezing": [
+        ("classification", {"gated": True, "depth": "mixture", "loss": "dual_training"}),
+        ("embedding", {"tied": True, "map_biases": True, "map_layernorm": True, "start": "principal"}),
+    ],
+    "weight_distillation": [
+        ("regression", {"start": "xavier", "layer_start": "xavier", "match": False}),
+        ("embedding", {"squash": "identity", "tied_bias": True, "basis": "singular"}),
+    ],
 }
 REFUSED = {("finetune", "embedding")}
 DEFAULTS = [(name, kind, {}) for name in method_names() for kind in KINDS if (name, kind) not in REFUSED]

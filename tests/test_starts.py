@@ -137,7 +137,7 @@ def test_units_behind_an_activation_are_selected_by_every_start_that_looks_at_th
 
 @pytest.mark.parametrize("how", ["selection", "orthonormal"])
 def test_an_image_of_gaussian_weights_keeps_their_scale(how: str) -> None:
-    """Not with "xavier": its variance is 2 / (n + m), more than the 1 / n that keeps the scale of a narrower student."""
+    """Not with "xavier": its variance is 2 / (n + m), more than the 1 / n that keeps the scale of a narrower one."""
     torch.manual_seed(0)
     shape = Shape(vocab_size=5, positions=4, hidden=320, layers=1, heads=4, ffn=640, token_types=0, n_labels=2)
     slot = Slot("w", "query", 0, ("w",), (INNER, RESIDUAL))

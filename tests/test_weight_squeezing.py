@@ -115,7 +115,7 @@ def test_by_default_a_student_starts_as_slicing_made_it(model_type: str) -> None
 def test_without_the_temperature_narrower_heads_lose_a_teacher_that_they_could_be(
     model_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heads of 64 dimensions, of which 48 are zero, become heads of 16: the same function, if scores keep their scale."""
+    """Heads of 64 dimensions, of which 48 are zero, become heads of 16: the same, if scores keep their scale."""
     context, small = widened_context(4, 32, model_type)
     assert context.teacher is not None
     batch = inputs_of(context)

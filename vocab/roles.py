@@ -88,7 +88,9 @@ def _reads_bytes(spec: Spec) -> bool:
 def _layout(tokenizer: Tokenizer, roles: Roles, is_pair: bool, has_segments: bool) -> list[tuple[str, int]]:
     """Return what stands around texts, in order: (role or "text", segment)."""
     names = {roles[role]: role for role in reversed([*NEEDED, "mask_token"]) if role in roles}
-    encoding = tokenizer.encode("a", "a" if is_pair else None)
+    bare = Tokenizer.from_str(tokenizer.to_str())
+    bare.no_padding()  # some files pad every text to a fixed length
+    encoding = bare.encode("a", "a" if is_pair else None)
     found: list[tuple[str, int]] = []
     for token, which, segment in zip(encoding.tokens, encoding.sequence_ids, encoding.type_ids, strict=True):
         slot = names.get(token, token) if which is None else f"{TEXT} {which + 1}"

@@ -92,7 +92,7 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
         maps.add(learned, values)
     if options.match:
         _match(maps, chosen, state)
-    return maps
+    return maps.seal()
 
 
 def _mixture(n_sources: int, start: str) -> tuple[Tensor, Tensor]:

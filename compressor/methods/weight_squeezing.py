@@ -94,7 +94,7 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
         is_singular = options.basis == "singular" and has_singular_basis(slot, sides, values)
         learned = LearnedMap(slot, sides[0], sides[1], mixture, gate=gate, factor=factor, is_singular=is_singular)
         maps.add(learned, values)
-    return maps
+    return maps.seal()
 
 
 def is_mapped(slot: Slot, options: Options) -> bool:
