@@ -51,7 +51,8 @@ def write_subset(source: Path, n_rows: int, seed: int, folder: Path, share: floa
     folder.mkdir(parents=True, exist_ok=True)
     for part, path in zip(tables, paths, strict=True):
         assert part.labels is not None
-        columns = {"text": part.texts, "label": part.labels} | ({"pair": part.pairs} if part.pairs else {})
+        columns = {"sentence1" if part.pairs else "text": part.texts, "label": part.labels}
+        columns |= {"sentence2": part.pairs} if part.pairs else {}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != lines:

@@ -236,7 +236,8 @@ def test_heads_stay_apart_where_the_student_has_as_many_and_are_mixed_where_not(
     maps = make_case(METHOD, context).objective.maps
     query = next(each for each in maps.maps if each.slot.role == "query")
     assert maps.value(query.left).shape == (16, 24) and query.factor == pytest.approx((4 / 12) ** 0.5)
-    assert all(maps.value(name).dim() == 2 for name in maps.values if not name.endswith("gate"))
+    sides = [name for each in maps.maps for name in (each.left, each.right) if name]
+    assert all(maps.value(name).dim() == 2 for name in sides)
 
 
 def test_a_mixture_starts_as_the_mean_of_adjacent_layers_and_only_groups_have_one() -> None:
