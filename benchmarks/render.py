@@ -15,11 +15,17 @@ from typing import Any
 import click
 
 from benchmarks.dual_tables import dual_tables
+from benchmarks.inheritance_tables import inheritance_tables
 from benchmarks.vocab_tables import vocabulary_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS_DIR = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "vocabulary.md", ROOT / "docs" / "dual-training.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "vocabulary.md",
+    ROOT / "docs" / "dual-training.md",
+    ROOT / "docs" / "inheriting.md",
+)
 
 
 HEADER = (
@@ -108,6 +114,7 @@ def render(page: str, results: dict[str, dict[str, Any]]) -> str:
     if "vocab_curve" in results:
         tables |= vocabulary_tables(results["vocab_curve"])
     tables |= dual_tables(results)
+    tables |= inheritance_tables(results)
     if "compress" in results:
         tables["compress"] = lambda: compress_table(results["compress"])
     if "search" in results:

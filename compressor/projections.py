@@ -112,7 +112,8 @@ def find_pairs(family: Family, student: "PreTrainedModel", teacher: "PreTrainedM
     Raises:
         ValueError: naming a tensor without a counterpart, or of another number of axes.
     """
-    ours, theirs = ({name: tuple(each.shape) for name, each in model.named_parameters()} for model in (student, teacher))
+    models = (student, teacher)
+    ours, theirs = ({name: tuple(each.shape) for name, each in model.named_parameters()} for model in models)
     pairs = []
     for slot in find_slots(family, ours, theirs, [(layer,) for layer in layers]):
         both = zip(ours[slot.name], theirs[slot.sources[0]], strict=True)
