@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.families import Family, family_of
+from compressor.images import LearnedMap
 from compressor.layout import Slot
-from compressor.learned import LearnedMap, MapSet
+from compressor.learned import MapSet
 from compressor.masks import Group, Masks
 from compressor.objective import Context
 from compressor.starts import Ancestry, trace

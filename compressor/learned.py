@@ -7,8 +7,8 @@
 
 Weight Squeezing (2010.06993) is A and B alone, or with the gate; Weight Distillation (2009.09152) is all of it but the
 gate; Weight-Inherited Distillation (2305.09098) is square A and B that start as the identity, over teacher tensors that
-are trained a little. Two dense sides of one tensor may be kept in the coordinates of its singular vectors, T = U s V^T:
-(A U) diag(s) (B V)^T is the same set of images for a fraction of the products.
+are trained a little. ``compressor.images`` is the formula; ``compressor.singular`` keeps two dense sides of one tensor
+in coordinates where they are cheap.
 
 A *side* maps one axis, (student, teacher), and belongs to one tensor or is shared by several; one
 that is block-diagonal (over heads) is (blocks, student, teacher). The shared map of the residual stream is kept as what
@@ -18,34 +18,20 @@ order, in float64.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressor.images import WRITE, LearnedMap, generate, pseudo_inverse
 from compressor.layout import Slot
+from compressor.objective import FoldError
+from compressor.singular import find_basis, fingerprint, from_singular, to_singular
 
 PARTS = ("left", "right", "mixture", "layer_map", "scale", "shift", "gate")
-WRITE = "/write"  # after the name of a shared side: its pseudo-inverse
-
-
-@dataclass(frozen=True)
-class LearnedMap:
-    """How one student tensor is made; the strings name parameters of a :class:`MapSet`, "" for none."""
-
-    slot: Slot
-    left: str = ""
-    right: str = ""
-    mixture: str = ""  # c, one number per teacher tensor
-    layer_map: str = ""  # W_L (teacher tensors, teacher tensors): c = W_L w, as published
-    scale: str = ""
-    shift: str = ""
-    squashes: bool = False
-    gate: str = ""
-    factor: float = 1.0
-    is_singular: bool = False  # the sides are kept in the coordinates of the teacher tensor's singular vectors
+SAME_BASIS = 1e-3  # how far two fingerprints of one basis may be apart
 
 
 class MapSet(nn.Module):
@@ -68,6 +54,7 @@ class MapSet(nn.Module):
         self.places: dict[str, tuple[str, int]] = {}  # of the parameters that ``seal`` has stacked: where, and which
         self.trains_sources = trains_sources
         self.stacked: dict[tuple[object, ...], Tensor] = {}  # the frozen tensors of each group, as multiplied
+        self.originals: dict[str, Tensor] = {}  # the teacher's tensors whose sides are kept in singular coordinates
         if trains_sources:
             self.sources = nn.ParameterDict(
                 {_key(name): nn.Parameter(each.detach().clone().float()) for name, each in sources.items()}
@@ -84,7 +71,11 @@ class MapSet(nn.Module):
         values = dict(values)
         if learned.is_singular:
             name = _buffer(learned.slot)
-            self.register_buffer(name, _to_singular(learned, getattr(self, name), values), persistent=False)
+            original: Tensor = getattr(self, name)
+            basis = find_basis(learned, original)
+            self.originals[learned.slot.name] = original
+            self.register_buffer(name, to_singular(learned, basis, original, values), persistent=False)
+            self.register_buffer(f"basis_{_key(learned.slot.name)}", torch.tensor([fingerprint(basis)]))
         self.maps.append(learned)
         for name, start in values.items():
             self.values[_key(name)] = nn.Parameter(start.detach().clone().float())
@@ -149,15 +140,37 @@ class MapSet(nn.Module):
         return {each.slot.name: found[each.slot.name] for each in self.maps}
 
     def fold(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every mapped tensor in float64, one by one, multiplied in the order in which it is written down."""
+        """Return every mapped tensor in float64, one by one, multiplied in the order in which it is written down.
+
+        Singular coordinates are left first: what is multiplied is the teacher's tensor itself, A T B^T.
+        """
         exact = copy.deepcopy(self).double()
         found = {}
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             for each in exact.maps:
-                named = {part: exact.value(getattr(each, part))[None] for part in PARTS if getattr(each, part)}
+                named = {part: exact.value(getattr(each, part)) for part in PARTS if getattr(each, part)}
+                source = exact.source(each.slot)
+                if each.is_singular:
+                    source = self.originals[each.slot.name].double()
+                    basis = find_basis(each, source)
+                    if abs(fingerprint(basis) - float(getattr(self, f"basis_{_key(each.slot.name)}"))) > SAME_BASIS:
+                        raise FoldError(f"fold: {each.slot.name} was not trained with these singular vectors.")
+                    named = from_singular(each, basis, named)
                 kept = own[each.slot.name].detach().double()[None] if each.gate else None
-                found[each.slot.name] = generate(each, exact.source(each.slot)[None], named, kept, is_cheap=False)[0]
+                plain = dataclasses.replace(each, is_singular=False)
+                stacked = {part: value[None] for part, value in named.items()}
+                found[each.slot.name] = generate(plain, source[None], stacked, kept, is_cheap=False)[0].detach()
         return found
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        for name, buffer in self.named_buffers(recurse=False):
+            saved = state_dict.get(prefix + name) if name.startswith("basis_") else None
+            if saved is not None and float((saved.to(buffer) - buffer).abs()) > SAME_BASIS:
+                raise ValueError(
+                    f"stage: its checkpoint has other singular vectors of {name.removeprefix('basis_')} than this "
+                    "machine computes. Delete the stage's folder to start it again, or use option basis = 'teacher'."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
     def _stacked(self, group: list[LearnedMap], part: str, get: Callable[[str], Tensor]) -> Tensor:
         names = [getattr(each, part) for each in group]
@@ -185,7 +198,8 @@ class MapSet(nn.Module):
         if self.trains_sources:
             return torch.stack([self.source(each.slot) for each in group])
         kind = first.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and first.dim() > 2 else first.dtype
+        is_half = torch.is_autocast_enabled(kind) and first.dim() > 2
+        dtype = torch.get_autocast_dtype(kind) if is_half else next(self.parameters()).dtype
         key = (group[0].slot.name, dtype, first.device)
         if key not in self.stacked:
             self.stacked[key] = torch.stack([self.source(each.slot) for each in group]).to(dtype)
@@ -195,141 +209,6 @@ class MapSet(nn.Module):
         self.stacked = {}
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
-
-
-def generate(
-    learned: LearnedMap, sources: Tensor, named: Mapping[str, Tensor], kept: Tensor | None, *, is_cheap: bool = True
-) -> Tensor:
-    """Return the values of maps of one kind (group, *shape).
-
-    Args:
-        learned: one of them: which parts there are.
-        sources: (group, teacher tensors, *teacher shape), or with ``is_singular`` singular values (group, 1, rank).
-        named: the parameters of each part, stacked.
-        kept: the student's own tensors, for the gate.
-        is_cheap: multiply in the order that takes fewer operations.
-    """
-    left, right = named.get("left"), named.get("right")
-    mixture = named.get("mixture")
-    if mixture is not None and "layer_map" in named:
-        mixture = (named["layer_map"] @ mixture.unsqueeze(-1)).squeeze(-1)  # (group, teacher tensors)
-    is_mixed = mixture is not None and sources.shape[1] > 1
-    if is_mixed:
-        assert mixture is not None
-        value = (sources * mixture.to(sources.dtype).view(*mixture.shape, *[1] * (sources.dim() - 2))).sum(dim=1)
-    else:
-        value = sources[:, 0]
-    if learned.is_singular and right is not None:
-        assert left is not None
-        value = (left * value.unsqueeze(1)) @ right.transpose(-1, -2)
-    elif len(learned.slot.axes) == 1:
-        value = image(value.unsqueeze(-1), left, None).squeeze(-1)
-    else:
-        value = image(value, left, right, is_cheap=is_cheap)
-    value = value if value.dtype == torch.float64 else value.float()
-    if mixture is not None and not is_mixed:  # linear in the one tensor there is: cheaper on the smaller result
-        value = value * _spread(mixture.squeeze(-1), value)
-    return _transform(learned, value, named, kept)
-
-
-def _transform(learned: LearnedMap, value: Tensor, named: Mapping[str, Tensor], kept: Tensor | None) -> Tensor:
-    """Return gate(factor * (scale * tanh(value) + shift)), each part where there is one."""
-    if learned.squashes:
-        value = torch.tanh(value)
-    if learned.scale:
-        value = named["scale"] * value
-    if learned.shift:
-        value = value + named["shift"]
-    if learned.factor != 1.0:  # not of the student's own tensor, which was made for its heads
-        value = value * learned.factor
-    if kept is not None:
-        opened = _spread(torch.sigmoid(named["gate"]), value)
-        value = opened * kept + (1 - opened) * value
-    return value
-
-
-def _spread(each: Tensor, value: Tensor) -> Tensor:
-    """Return one number per member of the group as something to multiply (group, *shape) with."""
-    return each.view(*each.shape, *[1] * (value.dim() - each.dim()))
-
-
-def image(value: Tensor, left: Tensor | None, right: Tensor | None, *, is_cheap: bool = True) -> Tensor:
-    """Return A value B^T.
-
-    Args:
-        value: (..., rows, columns).
-        left: A (..., student rows, rows), or blocks (..., blocks, student rows / blocks, rows / blocks).
-        right: B (..., student columns, columns), or blocks.
-        is_cheap: multiply in the order that takes fewer operations, not from the left.
-    """
-    if is_cheap and left is not None and right is not None:
-        rows, columns = value.shape[-2:]
-        n_left, n_right = left.shape[-2] * rows, right.shape[-2] * columns  # operations per column and per row
-        left_out, right_out = (_length(side, value) for side in (left, right))
-        if n_left * columns + n_right * left_out > n_right * rows + n_left * right_out:
-            return _left(_right(value, right), left)
-    if left is not None:
-        value = _left(value, left)
-    return value if right is None else _right(value, right)
-
-
-def _length(side: Tensor, value: Tensor) -> int:
-    """Return how long the axis of the student is."""
-    return side.shape[-2] * (side.shape[-3] if side.dim() > value.dim() else 1)
-
-
-def _left(value: Tensor, side: Tensor) -> Tensor:
-    if side.dim() == value.dim():
-        return side @ value
-    blocks, n_in = side.shape[-3], side.shape[-1]
-    parts = value.reshape(*value.shape[:-2], blocks, n_in, value.shape[-1])
-    return (side @ parts).flatten(-3, -2)
-
-
-def _right(value: Tensor, side: Tensor) -> Tensor:
-    if side.dim() == value.dim():
-        return value @ side.transpose(-1, -2)
-    return _left(value.transpose(-1, -2), side).transpose(-1, -2)
-
-
-def _to_singular(learned: LearnedMap, sources: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """Turn the sides in ``values`` to singular coordinates and return what stands between them.
-
-    A matrix (1, rows, columns) becomes its singular values (1, rank). Vectors (teacher tensors, rows) become their
-    coordinates (teacher tensors, rank) in the basis of the few directions that they span: a side acts on no others.
-    """
-    exact = sources.double()
-    if not learned.right:
-        basis, singular, mixed = torch.linalg.svd(
-            exact.T, full_matrices=False
-        )  # (rows, rank), (rank,), (rank, tensors)
-        values[learned.left] = values[learned.left].double() @ basis
-        return (singular.unsqueeze(1) * mixed).T.float()
-    left, singular, right = torch.linalg.svd(exact[0], full_matrices=False)
-    values[learned.left] = values[learned.left].double() @ left
-    values[learned.right] = values[learned.right].double() @ right.T
-    return singular.float().unsqueeze(0)
-
-
-def has_singular_basis(slot: Slot, sides: Sequence[str], values: Mapping[str, Tensor]) -> bool:
-    """Return whether a tensor can be kept in singular coordinates.
-
-    One teacher matrix with two dense sides of its own, or vectors with one.
-    """
-    own = [name for name in sides[: len(slot.axes)] if name.startswith(f"{slot.name}/")]  # not shared with others
-    is_own = len(own) == len(slot.axes) and all(name in values and values[name].dim() == 2 for name in own)
-    return is_own and (len(slot.axes) == 1 or len(slot.sources) == 1)
-
-
-def pseudo_inverse(read: Tensor) -> Tensor:
-    """Return R^+ (student, teacher) of R = ``read`` transposed, (teacher, student), which has full column rank.
-
-    Solved in full precision whatever autocast says: (R^T R)^-1 R^T.
-    """
-    with torch.autocast(read.device.type, enabled=False):
-        read = read if read.dtype == torch.float64 else read.float()
-        solved: Tensor = torch.linalg.solve(read @ read.T, read)
-        return solved
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

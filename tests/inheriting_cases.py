@@ -27,7 +27,7 @@ from compressor.forward import takes_segments
 from compressor.importance import measure_activations
 from compressor.layout import Axis, Slot, find_slots
 from compressor.mixed_teacher import mapped_table
-from compressor.objective import Context, model_inputs
+from compressor.objective import Context, load_method, model_inputs
 from compressor.student import choose_parts, make_maps
 from exporters.budget import Shape
 
@@ -94,8 +94,10 @@ def mapped_teacher(context: Context) -> PreTrainedModel:
 
 
 def objective_of(method: str, context: Context, options: dict[str, Any] | None = None) -> Any:  # an Inheriting
-    """Return the method's objective."""
-    return make_case(method, context, options).objective
+    """Return the method's objective; exact in float64, so in the teacher's coordinates unless others are asked for."""
+    has_basis = any(each.name == "basis" for each in dataclasses.fields(load_method(method).options_class))
+    exact = {"basis": "teacher"} if has_basis else {}
+    return make_case(method, context, {**exact, **(options or {})}).objective
 
 
 def inputs_of(context: Context, n_rows: int = 6) -> dict[str, Tensor]:

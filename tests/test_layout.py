@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from method_cases import MODEL_TYPES, TEACHER_HIDDEN, TEACHER_LAYERS, tiny_config, tiny_model
 
 from compressor.families import Family, family_of
+from compressor.images import LearnedMap
 from compressor.layout import ROLE_AXES, Axis, Slot, find_slots, group_layers, pick_layers, prefix_of
-from compressor.learned import LearnedMap, MapSet
+from compressor.learned import MapSet
 
 STUDENT_HIDDEN, VOCABULARY = 16, 40
 KINDS = ("classification", "regression", "embedding")

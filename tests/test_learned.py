@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from compressor.images import WRITE, LearnedMap, image, pseudo_inverse
 from compressor.layout import Axis, Slot
-from compressor.learned import WRITE, LearnedMap, MapSet, image, pseudo_inverse
+from compressor.learned import MapSet
+from compressor.objective import FoldError
 
 NAME = "layer.0.query.weight"
 
@@ -228,25 +230,49 @@ def test_maps_of_equal_sizes_are_evaluated_together_as_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (5, 6), (5, 5)])
-def test_sides_in_singular_coordinates_give_the_same_images_and_the_same_gradient_step(shape: tuple[int, int]) -> None:
-    """Up to the rounding of the singular vectors to float32; the coordinates are only turned, so descent is too."""
+def test_sides_in_singular_coordinates_give_the_same_images_and_fold_through_the_teachers_tensor(
+    shape: tuple[int, int],
+) -> None:
+    """Up to the rounding of the sides to float32; trained on, the fold goes back to A T B^T and is the same image."""
     teacher, goal = draw(1, *shape), draw(3, 2, seed=4)
     values = {"a": draw(3, shape[0], seed=1), "b": draw(2, shape[1], seed=2)}
     ours, theirs = (
         maps_of(teacher, values, left="a", right="b", is_singular=is_singular) for is_singular in (True, False)
     )
     assert ours.value("a").shape == (3, 5) and ours.value("b").shape == (2, 5)  # the rank
+    torch.testing.assert_close(ours({})[NAME], theirs({})[NAME], rtol=0, atol=1e-5)
     for _ in range(2):
-        torch.testing.assert_close(ours({})[NAME], theirs({})[NAME], rtol=0, atol=1e-5)
-        for maps in (ours, theirs):
-            (maps({})[NAME] - goal).square().sum().backward()
-            with torch.no_grad():
-                for value in maps.parameters():
-                    assert value.grad is not None
-                    value.sub_(value.grad, alpha=1e-2)
-                    value.grad = None
-    folded = ours.fold({})[NAME]
-    torch.testing.assert_close(folded, ours({})[NAME], rtol=0, atol=1e-12)
+        (ours({})[NAME] - goal).square().sum().backward()
+        with torch.no_grad():
+            for value in ours.parameters():
+                assert value.grad is not None
+                value.sub_(value.grad, alpha=1e-2)
+                value.grad = None
+    torch.testing.assert_close(ours.fold({})[NAME], ours({})[NAME], rtol=0, atol=1e-11)
+    ours.originals[NAME] = -ours.originals[NAME].flip(1)
+    with pytest.raises(FoldError, match="singular vectors"):
+        ours.fold({})
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_in_singular_coordinates_an_image_has_no_higher_rank_than_the_teachers_tensor(rank: int) -> None:
+    teacher = (draw(6, rank, seed=7) @ draw(rank, 5, seed=8))[None]
+    maps = maps_of(teacher, {"a": draw(4, 6), "b": draw(5, 5, seed=1)}, left="a", right="b", is_singular=True)
+    with torch.no_grad():
+        for value in maps.parameters():
+            value.add_(draw(*value.shape, seed=9))
+    image_of = maps({})[NAME].detach()
+    assert int(torch.linalg.matrix_rank(image_of, atol=1e-4)) == rank
+    torch.testing.assert_close(maps.fold({})[NAME], image_of, rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_of_other_singular_vectors_is_refused() -> None:
+    teacher, values = draw(1, 6, 5), {"a": draw(3, 6, seed=1), "b": draw(2, 5, seed=2)}
+    state = maps_of(teacher, values, left="a", right="b", is_singular=True).state_dict()
+    other = maps_of(-teacher.flip(1), values, left="a", right="b", is_singular=True)
+    with pytest.raises(ValueError, match="other singular vectors"):
+        other.load_state_dict(state)
+    maps_of(teacher, values, left="a", right="b", is_singular=True).load_state_dict(state)
 
 
 def test_the_teachers_tensors_are_neither_trained_nor_saved_unless_asked() -> None:

@@ -20,8 +20,10 @@ from compressor.train import Optimisation, train_stage
 from edge_demo import runtime
 
 
-def test_masked_entries_do_not_follow_the_loss() -> None:
-    case = make_case(NAME, inheriting_context(**SMALL), {})
+@pytest.mark.parametrize(("decay", "factor"), [(20.0, 0.8), (0.0, 0.01 ** (1 / 25))], ids=["rate x decay", "by length"])
+def test_masked_entries_do_not_follow_the_loss(decay: float, factor: float) -> None:
+    """At 100 steps what is chosen is down to 1 % within 25 of them, unless the decay is given."""
+    case = make_case(NAME, inheriting_context(**SMALL), {"decay": decay})
     after = []
     for rows in (range(8), range(8, 16)):
         objective = copy.deepcopy(case.objective)
@@ -38,7 +40,7 @@ def test_masked_entries_do_not_follow_the_loss() -> None:
             objective.after_step(optimizer)
         after.append([values.detach().clone() for values, _ in objective.entries()])
         for (values, kept), start in zip(objective.entries(), before, strict=True):
-            torch.testing.assert_close(values[~kept], start * 0.8**3)
+            torch.testing.assert_close(values[~kept], start * factor**3)
     masks = [kept for _, kept in objective.entries()]
     assert all(torch.equal(ours[~kept], other[~kept]) for ours, other, kept in zip(*after, masks, strict=True))
     assert any(not torch.equal(ours[kept], other[kept]) for ours, other, kept in zip(*after, masks, strict=True))

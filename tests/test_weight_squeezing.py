@@ -22,8 +22,8 @@ from inheriting_cases import (
 from method_cases import Case, context_of, descend, make_case, state_of, tiny_model
 from torch import Tensor
 
+from compressor.images import pseudo_inverse
 from compressor.imitation import without_dropout
-from compressor.learned import pseudo_inverse
 from compressor.objective import build_options
 from compressor.starts import parts_of, trace
 from compressor.student import temperature
@@ -129,7 +129,7 @@ def test_without_the_temperature_narrower_heads_lose_a_teacher_that_they_could_b
     assert temperature(shapes.teacher, shapes.student) == 0.5
 
     def squeezed() -> Tensor:
-        objective = spoil(build(options)).double()
+        objective = spoil(build({"basis": "teacher", **options})).double()
         return outputs_of(objective.student, batch, objective.values())
 
     def build(options: dict[str, Any]) -> Any:  # an Inheriting

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.images import LearnedMap
 from compressor.inheriting import Inheriting, LossOptions, shapes_of
 from compressor.layout import Slot
-from compressor.learned import LearnedMap, MapSet, has_singular_basis
+from compressor.learned import MapSet
 from compressor.objective import Context, check_choice
+from compressor.singular import has_singular_basis
 from compressor.starts import STARTS, Ancestry, Starts, parts_of, trace
 from compressor.student import temperature
 
@@ -39,7 +41,7 @@ class Options(LossOptions):
     tied_bias: bool = False
     heads: bool = False  # published: head structure is ignored
     tables: str = "teacher"  # or "student"
-    basis: str = "teacher"  # or "singular"
+    basis: str = "singular"  # or "teacher": the sides as written, slower steps
 
     def __post_init__(self) -> None:
         super().__post_init__()

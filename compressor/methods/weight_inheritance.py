@@ -8,11 +8,12 @@ student's depth gets two square compactors that start as the identity:
 Every ``interval`` steps (0: a fortieth of the stage) the parts that matter least are chosen: the squared norms of the
 compactors that read them, times their energy on real text (``importance``). ``score`` = "first" takes one reader per
 width, as published. Chosen parts are reset to zero: ``resetting`` = "shrink" multiplies them by 1 - rate * ``decay`` at
-every step and by 0 in the last share ``settle`` of the stage; "momentum" is the published edit of Adam. Everything is
-chosen by 60 % of the stage and then stays chosen, or, with ``churn``, is chosen anew. ``strategy``: every head loses
-dimensions ("dim") or whole heads go ("head"). ``source_rate`` is the learning rate of the original weights;
-``compactors_only`` freezes them. ``depth``: student layers start as teacher layers ("select") or as means of adjacent
-ones ("mixture"). ``loss`` and ``loss_options`` name the method whose loss trains the wide network.
+every step (``decay`` = 0: to 1 % within a quarter of the stage, however long it is) and by 0 in the last share
+``settle`` of the stage; "momentum" is the published edit of Adam. Everything is chosen by 60 % of the stage and then
+stays chosen, or, with ``churn``, is chosen anew. ``strategy``: every head loses dimensions ("dim") or whole heads go
+("head"). ``source_rate`` is the learning rate of the original weights; ``compactors_only`` freezes them. ``depth``:
+student layers start as teacher layers ("select") or as means of adjacent ones ("mixture"). ``loss`` and
+``loss_options`` name the method whose loss trains the wide network.
 
 The student's own tensors from before the stage are not used: it belongs first. When heads get narrower the queries
 carry sqrt(d_student / d_teacher), which the released code forgets. It refuses activations that are not 0 at 0 and
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "weight_inheritance"
+PUBLISHED_DECAY = 20.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Options(LossOptions):
     interval: int = 0
     churn: bool = False
     resetting: str = "shrink"  # or "momentum"
-    decay: float = 20.0
+    decay: float = 0.0  # published: 20, for 400,000 steps
     settle: float = 0.1  # share of the stage at its end in which what goes is exactly zero
 
     def __post_init__(self) -> None:
@@ -130,7 +132,7 @@ class Objective(Inheriting):
                 if side.grad is not None:
                     side.grad += side.detach()
         else:
-            redirect(self.entries(), optimizer, self.options.decay)
+            redirect(self.entries(), optimizer, self.options.decay or PUBLISHED_DECAY)
 
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -142,8 +144,8 @@ class Objective(Inheriting):
         step = int(self.step)
         if self.options.resetting == "shrink":
             is_settled = step > (1 - self.options.settle) * self.n_steps
-            factor = 0.0 if is_settled else max(0.0, 1 - rate * self.options.decay)
-            shrink(self.entries(), self.held, factor)
+            factor = 1 - rate * self.options.decay if self.options.decay else 0.01 ** (4 / self.n_steps)
+            shrink(self.entries(), self.held, 0.0 if is_settled else max(0.0, factor))
             if n_choices == 0 and self.masks.has_targets:  # the published L2 term, apart from Adam too
                 for side in self._compactors():
                     side *= 1 - rate

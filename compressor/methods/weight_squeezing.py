@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.images import WRITE, LearnedMap
 from compressor.inheriting import Inheriting, LossOptions, shapes_of
 from compressor.layout import Slot
-from compressor.learned import WRITE, LearnedMap, MapSet, has_singular_basis
+from compressor.learned import MapSet
 from compressor.objective import Context, check_choice
+from compressor.singular import has_singular_basis
 from compressor.starts import STARTS, Ancestry, Starts, parts_of, trace
 from compressor.student import temperature
 
@@ -40,7 +42,7 @@ class Options(LossOptions):
     map_biases: bool = False
     map_layernorm: bool = False
     tables: str = "teacher"  # or "student"
-    basis: str = "teacher"  # or "singular"
+    basis: str = "singular"  # or "teacher": the sides as written, slower steps
     gated: bool = False
     gate: float = 4.0  # sigma(4) = 0.98: training starts as plain training of the pretrained student
     gate_by: str = "tensor"  # or "element"
