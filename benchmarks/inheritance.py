@@ -7,8 +7,8 @@ from the all-MiniLM-L6-v2 of the extra ``demo`` (6 layers x 384). Every arm trai
 heads of 32, FFN 384) with the same 5,000 tokens, for the same number of optimizer steps in all; an arm that inherits
 spends a share of them on the maps and ends, like the others, with distillation. The student that is pretrained already
 is made first: MiniLM's sentence embeddings imitated on encyclopaedia text; its vocabulary is everybody's. The second
-view gives the arms that inherit no more time than distillation took: their steps are cut by the measured times per step
-(docs/results/inheriting_speed.json). ``--curve`` scores some arms all along instead, one seed. ``--tune`` compares
+view gives the arms that inherit no more time than distillation of the sliced student took: their steps are cut by the
+measured times of the first view. ``--curve`` scores some arms all along instead, one seed. ``--tune`` compares
 settings on a tenth of the training rows of two sets, held out, one seed. Scaled
 down for two cores: 20,000 rows of SST-2, one to three epochs, a student of 1.2 M weights.
 Writes docs/results/inheritance.json (or inheritance_curve.json, inheritance_tuning.json).
@@ -18,7 +18,6 @@ import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: threads that wait must not hold the cores
 
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,8 @@ from exporters.measure import machine
 
 RESULTS_DIR = Path("docs/results")
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
-RATE = 1e-3
+RATE = 1e-3  # where a student starts at random or pretrained
+SLICED_RATE = 2e-3  # where it starts as a part of its teacher
 SEEDS = 3
 
 
@@ -47,20 +47,26 @@ class Setting(NamedTuple):
 
 
 SETS = {
-    "SST-2": Setting(("train.tsv", "dev.tsv"), 20_000, 1.0, 128),
+    "SST-2": Setting(("train.tsv", "dev.tsv"), 20_000, 1.0, 64),
     "MRPC": Setting(("train.tsv", "dev.tsv"), 4_000, 2.0, 32, 4),
     "STS-B": Setting(("train.tsv", "dev.tsv"), 6_000, 1.5, 32, 4),
-    "CLINC150": Setting(("train.jsonl", "dev.jsonl"), 15_000, 1.0, 64, 5),
+    "CLINC150": Setting(("train.jsonl", "dev.jsonl"), 15_000, 2.0, 64, 5),
 }
-TUNING_SETS = ("SST-2", "STS-B")
+TUNING_SETS = ("SST-2", "CLINC150")
 CURVE_SETS = ("SST-2", "CLINC150")
-SHARE = 0.5  # of the steps, for the maps
+SHARE = 0.25  # of the steps, for the maps
 MAPS: dict[str, dict[str, Any]] = {
-    "weight_squeezing": {"basis": "singular"},
-    "weight_distillation": {"basis": "singular"},
+    "weight_squeezing": {"tables": "student", "student_rate": SLICED_RATE},
+    "weight_distillation": {"tables": "student", "student_rate": SLICED_RATE},
     "weight_inheritance": {},
 }
-RATES = {"weight_squeezing": 1e-4, "weight_distillation": 1e-4, "weight_inheritance": 1e-3}
+RATES = {"weight_squeezing": 1e-3, "weight_distillation": 1e-3, "weight_inheritance": 3e-4}
+INHERITED: dict[str, dict[str, Any]] = {
+    "e  Weight Squeezing": {"method": "weight_squeezing"},
+    "f  Weight Distillation": {"method": "weight_distillation"},
+    "g  WID": {"method": "weight_inheritance"},
+    "i  pretrained student, Gated Weight Squeezing": {"method": "weight_squeezing", "gated": True},
+}
 
 
 def arm(*stages: dict[str, Any], pretrained: Path, init: str = "random", is_pretrained: bool = False) -> dict[str, Any]:
@@ -75,9 +81,10 @@ def inherited(
     method: str, epochs: float, pretrained: Path, *, share: float = SHARE, rate: float = 0.0, **options: Any
 ) -> dict[str, Any]:
     """Return an arm that starts as an image of the teacher: its maps are trained first, then the student."""
-    first = stage(method, share * epochs, rate or RATES[method], **{**MAPS[method], **options})
-    after = [stage("distill", (1 - share) * epochs, RATE)] if share < 1 else []
     is_gated = bool(options.get("gated"))
+    own = {"student_rate": RATE} if is_gated else {}
+    first = stage(method, share * epochs, rate or RATES[method], **{**MAPS[method], **own, **options})
+    after = [stage("distill", (1 - share) * epochs, RATE if is_gated else SLICED_RATE)]
     return arm(first, *after, pretrained=pretrained, init="teacher", is_pretrained=is_gated)
 
 
@@ -87,53 +94,55 @@ def arms(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
         "a  from scratch, labels": arm(stage("finetune", epochs, RATE), pretrained=pretrained),
         "b  logits distillation": arm(stage("distill", epochs, RATE, hidden=0.0), pretrained=pretrained),
         "c  distillation: logits and states": arm(stage("distill", epochs, RATE), pretrained=pretrained),
-        "d  layers picked and sliced": arm(stage("distill", epochs, RATE), pretrained=pretrained, init="teacher"),
-        "e  Weight Squeezing": inherited("weight_squeezing", epochs, pretrained),
-        "f  Weight Distillation": inherited("weight_distillation", epochs, pretrained),
-        "g  WID": inherited("weight_inheritance", epochs, pretrained),
+        "d  layers picked and sliced": arm(
+            stage("distill", epochs, SLICED_RATE), pretrained=pretrained, init="teacher"
+        ),
         "h  pretrained student": arm(stage("distill", epochs, RATE), pretrained=pretrained, is_pretrained=True),
-        "i  pretrained student, Gated Weight Squeezing": inherited("weight_squeezing", epochs, pretrained, gated=True),
+        **{name: inherited(epochs=epochs, pretrained=pretrained, **each) for name, each in INHERITED.items()},
     }
 
 
-def in_equal_time(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
-    """Return the arms that inherit, with as many steps as fit the time of distillation alone."""
-    path = RESULTS_DIR / "inheriting_speed.json"
-    if not path.is_file():
-        click.echo(f"{path} is not there: no arms at equal time. 'python -m benchmarks.inheriting_speed' writes it.")
-        return {}
-    speed = json.loads(path.read_text(encoding="utf-8"))["ratios"]
+def in_equal_time(epochs: float, pretrained: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the arms that inherit, cut to the time that distillation of the sliced student took.
+
+    Args:
+        epochs: of the arms at equal steps.
+        pretrained: the pretrained student.
+        rows: the summaries of those arms, with their seconds.
+    """
+    seconds = {row["name"]: row["train_seconds"] for row in rows}
+    allowed = next(value for name, value in seconds.items() if name.startswith("d "))
     found = {}
-    for name, (method, key, options) in {
-        "e  Weight Squeezing": ("weight_squeezing", "weight_squeezing", {}),
-        "f  Weight Distillation": ("weight_distillation", "weight_distillation", {}),
-        "g  WID": ("weight_inheritance", "weight_inheritance", {}),
-        "i  pretrained student, Gated Weight Squeezing": ("weight_squeezing", "gated", {"gated": True}),
-    }.items():
-        ratio = SHARE * speed[key]["time"] + (1 - SHARE)
-        found[f"{name}, equal time"] = inherited(method, epochs / ratio, pretrained, **options)
+    for name, each in INHERITED.items():
+        if name in seconds:
+            share = min(1.0, round(allowed / seconds[name], 2))
+            found[f"{name}, equal time"] = inherited(epochs=share * epochs, pretrained=pretrained, **each)
     return found
 
 
 def tuning(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
     """Return the settings that are compared on held-out training rows."""
-    found = {"sliced, distill": arm(stage("distill", epochs, RATE), pretrained=pretrained, init="teacher")}
-    for rate in (1e-4, 3e-4, 1e-3):
-        found[f"WS, singular, rate {rate:g}"] = inherited("weight_squeezing", epochs, pretrained, rate=rate)
-    options: list[dict[str, Any]] = [{"basis": "teacher"}, {"start": "principal"}, {"start": "orthonormal"}]
-    options += [{"basis": "teacher", "tied": True}, {"map_biases": True, "map_layernorm": True}]
-    for option in options:
-        words = " ".join(f"{key} {value}" for key, value in option.items())
-        found[f"WS, {words}"] = inherited("weight_squeezing", epochs, pretrained, **option)
-    for share in (0.25, 1.0):
-        found[f"WS, share {share:g}"] = inherited("weight_squeezing", epochs, pretrained, share=share)
-    for rate in (1e-4, 3e-4, 1e-3):
-        found[f"WD, singular, rate {rate:g}"] = inherited("weight_distillation", epochs, pretrained, rate=rate)
+    found = {}
+    for rate in (1e-3, 2e-3):
+        found[f"logits, rate {rate:g}"] = arm(stage("distill", epochs, rate, hidden=0.0), pretrained=pretrained)
+        found[f"sliced, rate {rate:g}"] = arm(stage("distill", epochs, rate), pretrained=pretrained, init="teacher")
+        found[f"pretrained, rate {rate:g}"] = arm(
+            stage("distill", epochs, rate), pretrained=pretrained, is_pretrained=True
+        )
+    halves = [stage("distill", share * epochs, SLICED_RATE) for share in (SHARE, 1 - SHARE)]
+    found["sliced, in two stages"] = arm(*halves, pretrained=pretrained, init="teacher")
+    for share, rate in ((0.25, 1e-3), (0.5, 1e-3), (0.25, 2e-3)):
+        for method in ("weight_squeezing", "weight_distillation"):
+            name = f"{method}, share {share:g}, rate {rate:g}"
+            found[name] = inherited(method, epochs, pretrained, share=share, rate=rate)
+    for option in ({"tables": "teacher"}, {"start": "principal", "tables": "teacher"}, {"student_rate": 1e-3}):
+        words = ", ".join(f"{key} {value}" for key, value in option.items())
+        found[f"weight_squeezing, {words}"] = inherited("weight_squeezing", epochs, pretrained, **option)
     for gate in (4.0, 0.0):
-        found[f"GWS, gate {gate:g}"] = inherited("weight_squeezing", epochs, pretrained, gated=True, gate=gate)
-    found["pretrained, distill"] = arm(stage("distill", epochs, RATE), pretrained=pretrained, is_pretrained=True)
-    for rate in (3e-4, 1e-3):
-        found[f"WID, rate {rate:g}"] = inherited("weight_inheritance", epochs, pretrained, rate=rate)
+        name = f"weight_squeezing, gate {gate:g}"
+        found[name] = inherited("weight_squeezing", epochs, pretrained, gated=True, gate=gate)
+    for rate in (1e-4, 3e-4, 1e-3):
+        found[f"weight_inheritance, rate {rate:g}"] = inherited("weight_inheritance", epochs, pretrained, rate=rate)
     return found
 
 
@@ -206,17 +215,22 @@ def main(
     prepared = sets(data, sst2_teacher, work, names, tune)
     facts = [prepare(each, arm(stage("distill", 1.0, RATE), pretrained=pretrained)) for each in prepared]
     numbers = range(1 if tune or curve else seeds)
-    plans = [(each, _plan(SETS[each.name], pretrained, tune, curve, only)) for each in prepared]
-    jobs = [(each, slug(name), found[name], seed) for each, found in plans for seed in numbers for name in found]
-    results = run_all(jobs, processes)
+    plans = {each.name: _plan(SETS[each.name], pretrained, tune, curve, only) for each in prepared}
+    results = _run(prepared, plans, numbers, processes)
+    metrics = {each.name: known["metric"] for each, known in zip(prepared, facts, strict=True)}
+    if not tune and not curve:
+        for each in prepared:
+            rows = _summaries(results[each.name], metrics[each.name])
+            found = in_equal_time(SETS[each.name].epochs, pretrained, rows)
+            plans[each.name] |= _in_batches(found, SETS[each.name])
+        results = _run(prepared, plans, numbers, processes)
     tables = []
-    for (each, found), known in zip(plans, facts, strict=True):
-        mine = [(job[1], result) for job, result in zip(jobs, results, strict=True) if job[0] == each]
-        rows = [summary(name, [result for key, result in mine if key == slug(name)], known["metric"]) for name in found]
+    for each, known in zip(prepared, facts, strict=True):
+        rows = _summaries(results[each.name], known["metric"])
         tables.append({"set": each.name, **known, "setting": SETS[each.name]._asdict(), "arms": rows})
         for row in rows:
             shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"
-            click.echo(f"{each.name:9} {row['name']:55} {shown}")
+            click.echo(f"{each.name:9} {row['name']:60} {shown}")
     kind, option = ("tuning", " --tune") if tune else ("curve", " --curve") if curve else ("", "")
     write_json(
         RESULTS_DIR / f"inheritance{f'_{kind}' if kind else ''}.json",
@@ -229,12 +243,32 @@ def main(
             "share": SHARE,
             "processes": processes,
             "seconds_now": round(time.monotonic() - started),
-            "arm_seconds": round(sum(result["seconds"] for result in results)),
+            "arm_seconds": round(
+                sum(one["seconds"] for each in results.values() for arm in each.values() for one in arm)
+            ),
             "sets": tables,
             "versions": versions(),
             "machine": machine(),
         },
     )
+
+
+def _run(
+    prepared: list[Prepared], plans: dict[str, dict[str, dict[str, Any]]], seeds: range, processes: int
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return the results of every arm by set and name, a seed each; what has run before is not run again."""
+    jobs = [
+        (each, name, seed) for seed in seeds for each in prepared for name in plans[each.name]
+    ]  # seeds one after the other: a table that is cut short has them all of the first
+    done = run_all([(each, slug(name), plans[each.name][name], seed) for each, name, seed in jobs], processes)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {each.name: {} for each in prepared}
+    for (each, name, _), result in zip(jobs, done, strict=True):
+        found[each.name].setdefault(name, []).append(result)
+    return found
+
+
+def _summaries(results: dict[str, list[dict[str, Any]]], metric: str) -> list[dict[str, Any]]:
+    return [summary(name, found, metric) for name, found in sorted(results.items())]
 
 
 def _plan(
@@ -247,14 +281,18 @@ def _plan(
         found = arms(setting.epochs, pretrained)
         if is_curve:
             found = {name: each for name, each in found.items() if name[0] in "bcdefgi"}
-        else:
-            found |= in_equal_time(setting.epochs, pretrained)
+    if is_curve:
+        for each in found.values():
+            for one in each["stage"]:
+                one["evaluate_every"] = max(1, round(setting.rows / setting.batch_size * setting.epochs / 12))
+    return _in_batches({name: each for name, each in found.items() if not only or name.startswith(only)}, setting)
+
+
+def _in_batches(found: dict[str, dict[str, Any]], setting: Setting) -> dict[str, dict[str, Any]]:
     for each in found.values():
         for one in each["stage"]:
             one["batch_size"] = setting.batch_size
-            if is_curve:
-                one["evaluate_every"] = max(1, round(setting.rows / setting.batch_size * setting.epochs / 12))
-    return {name: each for name, each in found.items() if not only or name.startswith(only)}
+    return found
 
 
 if __name__ == "__main__":

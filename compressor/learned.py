@@ -82,6 +82,10 @@ class MapSet(nn.Module):
 
     def source(self, slot: Slot) -> Tensor:
         """Return the teacher's tensors behind a slot, (teacher tensors, *shape)."""
+        return self.originals.get(slot.name, self._multiplied(slot))
+
+    def _multiplied(self, slot: Slot) -> Tensor:
+        """Return what stands between the sides: the teacher's tensors, or what singular coordinates leave of them."""
         found: Tensor = self.sources[_key(slot.name)] if self.trains_sources else getattr(self, _buffer(slot))
         return found
 
@@ -149,9 +153,8 @@ class MapSet(nn.Module):
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             for each in exact.maps:
                 named = {part: exact.value(getattr(each, part)) for part in PARTS if getattr(each, part)}
-                source = exact.source(each.slot)
+                source = exact.source(each.slot).double()
                 if each.is_singular:
-                    source = self.originals[each.slot.name].double()
                     basis = find_basis(each, source)
                     if abs(fingerprint(basis) - float(getattr(self, f"basis_{_key(each.slot.name)}"))) > SAME_BASIS:
                         raise FoldError(f"fold: {each.slot.name} was not trained with these singular vectors.")
@@ -182,7 +185,7 @@ class MapSet(nn.Module):
         for each in self.maps:
             shapes = [self.value(name.removesuffix(WRITE)).shape for name in _names(each)]
             kind = (
-                self.source(each.slot).shape,
+                self._multiplied(each.slot).shape,
                 *shapes,
                 each.squashes,
                 each.is_singular,
@@ -194,15 +197,15 @@ class MapSet(nn.Module):
 
     def _sources(self, group: list[LearnedMap]) -> Tensor:
         """Return a group's teacher tensors (group, tensors, *shape), frozen ones as autocast multiplies them."""
-        first = self.source(group[0].slot)
+        first = self._multiplied(group[0].slot)
         if self.trains_sources:
-            return torch.stack([self.source(each.slot) for each in group])
+            return torch.stack([self._multiplied(each.slot) for each in group])
         kind = first.device.type
         is_half = torch.is_autocast_enabled(kind) and first.dim() > 2
         dtype = torch.get_autocast_dtype(kind) if is_half else next(self.parameters()).dtype
         key = (group[0].slot.name, dtype, first.device)
         if key not in self.stacked:
-            self.stacked[key] = torch.stack([self.source(each.slot) for each in group]).to(dtype)
+            self.stacked[key] = torch.stack([self._multiplied(each.slot) for each in group]).to(dtype)
         return self.stacked[key]
 
     def _apply(self, *args: Any, **kwargs: Any) -> "MapSet":  # nn.Module's own: to(), double(), ...
