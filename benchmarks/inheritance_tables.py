@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def inheritance_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
     """Return the tables by the name of their place in a page; those without a result are left out."""
-    made = {"inheritance": comparison_table, "inheriting_speed": speed_table}
+    made = {
+        "inheritance": comparison_table,
+        "inheritance_tuning": tuning_table,
+        "inheritance_curve": curve_table,
+        "inheriting_speed": speed_table,
+    }
     return {name.replace("_", "-"): partial(table, results[name]) for name, table in made.items() if name in results}
 
 
@@ -38,7 +43,84 @@ def comparison_table(result: dict[str, Any]) -> str:
         f"{shape['ffn']}. Maps take {100 * result['share']:.0f} % of the steps. {facts}. One thread per run, "
         f"{result['processes']} runs at a time. Repeat: `{result['command']} --seeds {result['seeds']}`."
     )
-    return f"{_table(rows)}\n\n{note}"
+    return f"{_table(rows)}\n\n{note}\n\n{_claims(sets)}"
+
+
+def _claims(sets: list[dict[str, Any]]) -> str:
+    """Return what was to be shown, in points, and on how many sets it holds, a line each."""
+    lines = []
+    for what, others in (("equal steps", "abcd"), ("equal time", "abcd")):
+        for letter, name in (("e", "Weight Squeezing"), ("f", "Weight Distillation"), ("g", "WID")):
+            lines.append(_claim(sets, f"{name} at {what}", letter, what == "equal time", others))
+    lines.append(_claim(sets, "Layers picked and sliced", "d", False, "abc"))
+    lines += [
+        _claim(sets, f"Gated Weight Squeezing at {what}", "i", what == "equal time", "h")
+        for what in ("equal steps", "equal time")
+    ]
+    return "\n".join(lines)
+
+
+def _claim(sets: list[dict[str, Any]], name: str, letter: str, is_equal_time: bool, others: str) -> str:
+    known = {"a": "labels alone", "b": "logits", "c": "logits and states", "d": "slicing", "h": "the same without"}
+    parts = []
+    for other in others:
+        gaps = []
+        for each in sets:
+            ours = [row for row in each["arms"] if row["name"][0] == letter]
+            ours = [row for row in ours if row["name"].endswith(", equal time") == is_equal_time]
+            theirs = next(row for row in each["arms"] if row["name"][0] == other)
+            gaps.append(100 * (ours[0]["mean"] - theirs["mean"]))
+        shown = ", ".join(f"{gap:+.2f}" for gap in gaps)
+        parts.append(f"{known[other]} {shown} (better on {sum(gap > 0 for gap in gaps)} of {len(gaps)})")
+    return f"- {name} against {'; '.join(parts)}."
+
+
+def tuning_table(result: dict[str, Any]) -> str:
+    """Return the settings that were compared on held-out training rows."""
+    rows = [["setting", *(each["set"] for each in result["sets"])]]
+    rows.append(["---"] * len(rows[0]))
+    for index, first in enumerate(result["sets"][0]["arms"]):
+        rows.append([first["name"], *(f"{100 * each['arms'][index]['mean']:.2f}" for each in result["sets"])])
+    return f"{_table(rows)}\n\nPoints on {result['evaluated_on']}, one seed. Repeat: `{result['command']}`."
+
+
+def curve_table(result: dict[str, Any]) -> str:
+    """Return the scores along the training, by the share of the steps, and when distillation's final one is reached."""
+    parts = []
+    for each in result["sets"]:
+        curves = {arm["name"]: _curve(arm, each["metric"]) for arm in each["arms"]}
+        goal = next(points[-1] for name, points in curves.items() if name.startswith("b "))
+        marks = [index / 6 for index in range(1, 7)]
+        rows = [[each["set"], *(f"{100 * mark:.0f} % of the steps" for mark in marks), "reaches b's last score after"]]
+        rows.append(["---"] * len(rows[0]))
+        for name, points in curves.items():
+            whole = points[-1].step
+            scores = [max((p for p in points if p.step <= mark * whole + 1), default=points[0]) for mark in marks]
+            first = next((point.seconds for point in points if point.score >= goal.score), None)
+            when = f"{first:.0f} s" if first is not None else "never"
+            rows.append([name, *(f"{100 * point.score:.2f}" for point in scores), when])
+        parts.append(_table(rows))
+    note = f"One seed, dev, the seconds with what a stage does before its first step. Repeat: `{result['command']}`."
+    return "\n\n".join([*parts, note])
+
+
+class _Point(NamedTuple):
+    step: int
+    seconds: float
+    score: float
+
+
+def _curve(arm: dict[str, Any], metric: str) -> list[_Point]:
+    """Return the scores of an arm over its stages; a stage's seconds are spread evenly over its steps."""
+    points, steps, seconds = [], 0, 0.0
+    for stage in arm["logs"][0]:
+        n_steps = max(entry["step"] for entry in stage["log"])
+        for entry in stage["log"]:
+            if metric in entry:
+                taken = stage["seconds"] * entry["step"] / n_steps
+                points.append(_Point(steps + entry["step"], seconds + taken, entry[metric]))
+        steps, seconds = steps + n_steps, seconds + stage["seconds"]
+    return [*points, _Point(steps, seconds, arm["scores"][0])]
 
 
 def speed_table(result: dict[str, Any]) -> str:
