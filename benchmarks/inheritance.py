@@ -47,10 +47,10 @@ class Setting(NamedTuple):
 
 
 SETS = {
-    "SST-2": Setting(("train.tsv", "dev.tsv"), 20_000, 1.0, 64),
-    "MRPC": Setting(("train.tsv", "dev.tsv"), 4_000, 2.0, 32, 4),
+    "SST-2": Setting(("train.tsv", "dev.tsv"), 20_000, 1.0, 128),
+    "MRPC": Setting(("train.tsv", "dev.tsv"), 4_000, 1.5, 32, 4),
     "STS-B": Setting(("train.tsv", "dev.tsv"), 6_000, 1.5, 32, 4),
-    "CLINC150": Setting(("train.jsonl", "dev.jsonl"), 15_000, 2.0, 64, 5),
+    "CLINC150": Setting(("train.jsonl", "dev.jsonl"), 15_000, 2.0, 128, 5),
 }
 TUNING_SETS = ("SST-2", "CLINC150")
 CURVE_SETS = ("SST-2", "CLINC150")

@@ -80,7 +80,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     journal.step("student", {}, (), lambda part: training.run_student(planned, journal, part))
     student = training.load_student(planned, journal.folder("student") / "model")
     objective = training._objective(planned, journal, student, 1)
-    encoded, collate = training._batches(planned, journal, objective, training.training_rows(planned), 1)
+    encoded, collate = training._batches(planned, journal, objective, training.training_rows(planned), 1, work)
     epochs = n_steps * BATCH / len(encoded.lengths)
     moments: list[float] = []
     target = work / f"work-{os.getpid()}"

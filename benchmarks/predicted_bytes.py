@@ -1,6 +1,6 @@
-"""Predicted against measured bytes of whole packages, for ten shapes: ``python -m benchmarks.predicted_bytes``.
+"""Predicted against measured bytes of whole packages, for twelve shapes: ``python -m benchmarks.predicted_bytes``.
 
-Two of them are packaged once more with the certificate of a fold that computed every tensor.
+In two of them layers repeat, and two are packaged once more with the certificate of a fold that computed every tensor.
 
 Each shape gets random weights (bytes do not depend on them) and a vocabulary trained on docstrings, and goes through
 export, clean-up, quantisation and packaging as every package does. Prints a table and writes
@@ -22,6 +22,7 @@ from compressor.recipe import StageSection
 from compressor.report import model_card
 from exporters.budget import Scheme, Shape
 from exporters.package import PackageInfo, make_cases, package_bytes, write_package
+from exporters.passes import pattern
 from exporters.pooling import Pooling
 from exporters.predict import predict_bytes
 from vocab.save import save_tokenizer
@@ -29,7 +30,7 @@ from vocab.train import train_vocabulary
 
 RESULTS = Path("docs/results/predicted_bytes.json")
 TEXTS = ("a short one", "Return the number of rows.", "the file does not exist", "what a lovely film", "no")
-CLASSES = {"n_labels": 2, "head_layers": 1}
+CLASSES: dict[str, Any] = {"n_labels": 2, "head_layers": 1}
 CASES: tuple[tuple[Shape, Scheme], ...] = (
     (Shape(2000, 64, 2, 2, 256, 64, **CLASSES), Scheme(8, 8)),
     (Shape(4000, 128, 2, 2, 512, 64, **CLASSES), Scheme(4, 4)),
@@ -41,6 +42,8 @@ CASES: tuple[tuple[Shape, Scheme], ...] = (
     (Shape(6000, 384, 6, 12, 1536, 128), Scheme(4, 4, 64)),
     (Shape(12000, 320, 5, 5, 1280, 128, **CLASSES), Scheme(4, 4, 16)),
     (Shape(4000, 128, 3, 4, 512, 64, **CLASSES), Scheme(None, None)),
+    (Shape(4000, 128, 3, 4, 512, 64, **CLASSES, **pattern("all", 3)._asdict()), Scheme(8, 8)),
+    (Shape(6000, 384, 6, 12, 1536, 128, **pattern("top_half", 6)._asdict()), Scheme(4, 8)),
 )
 FOLDED = (CASES[1], CASES[6])
 STAGE = StageSection(method="weight_squeezing", options={"map_biases": True, "map_layernorm": True})
@@ -63,7 +66,8 @@ def main() -> None:
             predicted = sum(predict_bytes(shape, scheme, certificates=certificates).values())
             measured = package_bytes(package)
         error = 100 * (predicted - measured) / measured
-        sizes = f"{shape.layers} x {shape.hidden}, FFN {shape.ffn}, {shape.vocab_size:,} tokens"
+        passes = f" in {shape.n_passes} passes" if shape.passes else ""
+        sizes = f"{shape.layers}{passes} x {shape.hidden}, FFN {shape.ffn}, {shape.vocab_size:,} tokens"
         label = f"{sizes}, {shape.n_labels} labels{', folded' if is_folded else ''}"
         errors.append(abs(error))
         row = {"shape": label, "scheme": scheme.name, "block_size": scheme.block_size}
@@ -136,10 +140,14 @@ def _certificate(model_dir: Path) -> dict[str, Any]:  # Any: JSON
 def save_random_bert(model_dir: Path, shape: Shape) -> dict[str, Any]:
     """Save a BERT of this shape and return its configuration (``Any``: whatever Hugging Face keeps there)."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertModel
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
     torch.manual_seed(0)
-    config = BertConfig(
+    passes = {"passes": list(shape.passes), "exchanged": list(shape.exchanged)} if shape.passes else {}
+    config = AutoConfig.for_model(
+        "repeated-bert" if passes else "bert",
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
@@ -147,8 +155,10 @@ def save_random_bert(model_dir: Path, shape: Shape) -> dict[str, Any]:
         intermediate_size=shape.ffn,
         max_position_embeddings=shape.positions,
         id2label={index: f"label {index}" for index in range(max(1, shape.n_labels))},
+        **passes,
     )
-    model = BertForSequenceClassification(config) if shape.n_labels else BertModel(config)
+    auto_class = AutoModelForSequenceClassification if shape.n_labels else AutoModel
+    model = auto_class.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():  # fresh biases are all zero, and would be stored once
             parameter.normal_(std=0.05)

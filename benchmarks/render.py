@@ -16,6 +16,8 @@ import click
 
 from benchmarks.dual_tables import dual_tables
 from benchmarks.inheritance_tables import inheritance_tables
+from benchmarks.pea_kd_tables import pea_kd_tables
+from benchmarks.shared_tables import shared_tables
 from benchmarks.vocab_tables import vocabulary_tables
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +27,9 @@ PAGES = (
     ROOT / "docs" / "vocabulary.md",
     ROOT / "docs" / "dual-training.md",
     ROOT / "docs" / "inheriting.md",
+    ROOT / "docs" / "sharing.md",
+    ROOT / "docs" / "teacher-predictions.md",
+    ROOT / "docs" / "patient.md",
 )
 
 
@@ -114,7 +119,8 @@ def render(page: str, results: dict[str, dict[str, Any]]) -> str:
     if "vocab_curve" in results:
         tables |= vocabulary_tables(results["vocab_curve"])
     tables |= dual_tables(results)
-    tables |= inheritance_tables(results)
+    tables |= shared_tables(results)
+    tables |= inheritance_tables(results) | pea_kd_tables(results)
     if "compress" in results:
         tables["compress"] = lambda: compress_table(results["compress"])
     if "search" in results:

@@ -137,6 +137,8 @@ class Collator:
                 states, units = self.teacher.states(indices)
                 batch["teacher_states"] = states  # (batch, units, layers, teacher width)
                 batch["teacher_units"] = pad(units, -1)
+            if self.teacher.first_layers:
+                batch["teacher_first"] = self.teacher.first(indices)  # (batch, first layers, teacher width)
         return batch
 
 

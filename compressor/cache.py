@@ -1,9 +1,10 @@
 """The teacher's outputs on disk: computed once per training row, read by memory map in every epoch.
 
-One shard holds ``SHARD_ROWS`` rows in four ``.npy`` files: ``output`` (rows, classes or width) float32, ``states``
-(units, layers, width) float16, ``units`` (units) int32 (which word a state belongs to, see ``compressor.batches``)
-and ``starts`` (rows + 1) int64. ``states`` is left out when no layer is asked for. Shards are renamed into place when
-they are whole, so a killed run computes only what is missing.
+One shard holds ``SHARD_ROWS`` rows in ``.npy`` files: ``output`` (rows, classes or width) float32, ``states``
+(units, layers, width) float16, ``units`` (units) int32 (which word a state belongs to, see ``compressor.batches``),
+``starts`` (rows + 1) int64 and ``first`` (rows, first layers, width) float16, the states of each row's first token.
+``states`` and ``units`` are left out when no layer is asked for, ``first`` when none of its own layers is. Shards are
+renamed into place when they are whole, so a killed run computes only what is missing.
 """
 
 import shutil
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 SHARD_ROWS = 4096
+NONE = np.zeros((0, 0, 0), dtype=np.float16)
 
 
 class ShardOutput(NamedTuple):
@@ -27,6 +29,7 @@ class ShardOutput(NamedTuple):
     states: npt.NDArray[np.float16]  # (units, layers, width)
     units: npt.NDArray[np.int32]  # (units,)
     starts: npt.NDArray[np.int64]  # (rows + 1,)
+    first: npt.NDArray[np.float16] = NONE  # (rows, first layers, width)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class TeacherCache:
 
     shards: list[ShardOutput]
     layers: tuple[int, ...]  # which hidden states of the teacher are here; 0 is the embedding output
+    first_layers: tuple[int, ...] = ()  # which of them are here for the first token alone
 
     def outputs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return (rows, classes or width)."""
@@ -53,6 +57,10 @@ class TeacherCache:
             padded[index, : len(span)] = span
         return torch.from_numpy(padded), units
 
+    def first(self, rows: Sequence[int]) -> Tensor:
+        """Return the states of the first token (rows, first layers, width), float16."""
+        return torch.from_numpy(np.stack([self.shards[row // SHARD_ROWS].first[row % SHARD_ROWS] for row in rows]))
+
 
 def spread_layers(n_layers: int, n_wanted: int) -> tuple[int, ...]:
     """Return ``n_wanted`` layers of ``n_layers``, evenly spaced, the last among them: (6, 2) -> (3, 6)."""
@@ -66,8 +74,10 @@ def fill_cache(
     layers: tuple[int, ...],
     compute: Callable[[range], ShardOutput],
     progress: Callable[[int], None],
+    first_layers: tuple[int, ...] = (),
 ) -> None:
     """Compute the shards that are missing in ``folder``; ``progress`` is told the rows done."""
+    is_kept = {"states": bool(layers), "units": bool(layers), "first": bool(first_layers)}
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, n_rows, SHARD_ROWS)):
         rows = range(start, min(start + SHARD_ROWS, n_rows))
@@ -77,21 +87,23 @@ def fill_cache(
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             for name, array in compute(rows)._asdict().items():
-                if layers or name not in ("states", "units"):
+                if is_kept.get(name, True):
                     np.save(unfinished / f"{name}.npy", array)
             unfinished.rename(shard_dir)
         progress(len(rows))
 
 
-def open_cache(folder: Path, layers: tuple[int, ...]) -> TeacherCache:
-    """Return the cache in ``folder``, mapped into memory."""
-    empty = np.zeros((0, 0, 0), dtype=np.float16), np.zeros(0, dtype=np.int32)
+def open_cache(folder: Path, layers: tuple[int, ...], first_layers: tuple[int, ...] = ()) -> TeacherCache:
+    """Return the cache in ``folder``, mapped into memory; what is not asked for is not opened."""
+    no_units = np.zeros(0, dtype=np.int32)
     shards = []
     for shard_dir in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.endswith(".tmp")):
         output, starts = np.load(shard_dir / "output.npy"), np.load(shard_dir / "starts.npy")
-        states, units = empty
+        states, units, first = NONE, no_units, NONE
         if layers:
             states = np.load(shard_dir / "states.npy", mmap_mode="r")
             units = np.load(shard_dir / "units.npy")
-        shards.append(ShardOutput(output, states, units, starts))
-    return TeacherCache(shards, layers)
+        if first_layers:
+            first = np.load(shard_dir / "first.npy", mmap_mode="r")
+        shards.append(ShardOutput(output, states, units, starts, first))
+    return TeacherCache(shards, layers, first_layers)

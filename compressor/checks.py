@@ -48,15 +48,20 @@ def measure_package(
     pair_column: str | None = None,
 ) -> dict[str, Any]:
     """Return the bytes of a package by part, its latency, its peak memory, and the machine they belong to."""
+    from exporters.identity import identity_of
+    from exporters.ledger import ledger
     from exporters.measure import machine, peak_rss_mb
 
     opened = open_package(package, ep, threads)
     table = sample_rows(eval, text_column, pair_column)
     pair = (table.pairs or table.texts)[0] if opened.manifest["pair"] else None
+    model_path = package / opened.manifest["model"]
     return {
         "package": str(package),
         "bytes": opened.n_bytes,
         "parts": measured_parts(package),
+        "stored": identity_of(model_path)._asdict(),
+        "tensors": [part._asdict() for part in ledger(package) if part.dtype],
         "latency": time_answers(opened, table, ep, threads, runs),
         "peak_rss_mb": round(peak_rss_mb(edge_command(package, table.texts[0], pair)), 1),
         "machine": machine(),
@@ -126,6 +131,15 @@ def measured_parts(package_dir: Path) -> dict[str, int]:
     for entry in ledger(package_dir):
         totals[entry.kind] = totals.get(entry.kind, 0) + entry.bytes
     return totals
+
+
+def tensor_lines(tensors: list[dict[str, Any]], n_rows: int = 12) -> list[str]:
+    """Return the largest tensors as a table: bytes, precision, how many nodes read it, name."""
+    rows = [f"{each['bytes']:>12,}  {each['dtype']:8}{each['uses']:>3} x  {each['name']}" for each in tensors[:n_rows]]
+    left = tensors[n_rows:]
+    if left:
+        rows.append(f"{sum(each['bytes'] for each in left):>12,}  in {len(left)} more (--json lists them)")
+    return rows
 
 
 def edge_command(package_dir: Path, text: str, pair: str | None) -> list[str]:

@@ -101,8 +101,8 @@ def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any
 
 @vocabulary.command("curve")
 @flags("teacher", "train_files", "output", "max_size", "vocab_bytes", "sizes", "vocab_kind", "vocab_rule", "balance",
-       "layers", "hidden", "heads", "ffn", *BITS, "max_length", "seed", "text_column", "pair_column", "revision",
-       "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
+       "layers", "hidden", "heads", "ffn", "repeat", *BITS, "max_length", "seed", "text_column", "pair_column",
+       "revision", "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
 def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
     from compressor.vocabulary import draw_curve
@@ -114,8 +114,8 @@ def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any
 
 @main.command()
 @click.argument("model", type=PATH)
-@flags("output", *BITS, "max_length", "eval", "text_column", "pair_column", "allow_pickle", "overwrite", "as_json",
-       required=("output",))  # fmt: skip
+@flags("output", *BITS, "format", "max_length", "eval", "text_column", "pair_column", "allow_pickle", "overwrite",
+       "as_json", required=("output",))  # fmt: skip
 def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
     from compressor.steps import export_folder
@@ -141,10 +141,11 @@ def quantize(onnx_file: Path, output: Path, overwrite: bool, as_json: bool, **va
 @flags("eval", "text_column", "pair_column", "ep", "threads", "runs", "as_json")
 def measure(package: Path, as_json: bool, **values: Any) -> None:
     """Measure a PACKAGE: bytes by part, time from text to answer (p50, p95, p99), peak memory."""
-    from compressor.checks import measure_package
+    from compressor.checks import measure_package, tensor_lines
 
     done = measure_package(package, **values)
-    result(done, _lines(done))
+    shown = {name: value for name, value in done.items() if name != "tensors"}
+    result(done, [*_lines(shown), *tensor_lines(done["tensors"])])
 
 
 @main.command()

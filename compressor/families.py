@@ -11,6 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from exporters.budget import Shape
+from exporters.passes import PREFIX, Pattern, check_pattern, n_passes, plain_type
+
+__all__ = ["FAMILIES", "Family", "config_numbers", "family_of", "n_passes", "plain_type", "shape_of"]
 
 # Roles inside one layer. Values are module names relative to the layer.
 BERT_LAYER = MappingProxyType(
@@ -97,29 +100,46 @@ FAMILIES = MappingProxyType(
     }
 )  # fmt: skip
 
+# Exported as they are. Nothing else takes them: a student of such a shape cannot be built from their layers.
+EXPORT_ONLY = MappingProxyType(
+    {
+        "albert": Family(
+            "albert", "encoder.albert_layer_groups.{}", MappingProxyType({}),
+            MappingProxyType({**BERT_CONFIG, "layers": "num_hidden_groups"}), has_pooler=True,
+        )
+    }
+)  # fmt: skip
 
-def family_of(model_type: str) -> Family:
-    """Return the family of a configuration's ``model_type``.
+
+def family_of(model_type: str, *, for_export: bool = False) -> Family:
+    """Return the family of a configuration's ``model_type``, whether its layers repeat or not.
+
+    Args:
+        model_type: as in config.json.
+        for_export: knows the families of ``EXPORT_ONLY`` as well.
 
     Raises:
         ValueError: for an architecture that is not known here, with the known ones.
     """
-    if model_type not in FAMILIES:
+    kind = plain_type(model_type)
+    if for_export and kind in EXPORT_ONLY:
+        return EXPORT_ONLY[kind]
+    if kind not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"teacher: architecture {model_type!r} is not supported, expected one of "
             f"{', '.join(sorted(FAMILIES))}.{hint} Use a checkpoint of one of these families."
         )
-    return FAMILIES[model_type]
+    return FAMILIES[kind]
 
 
-def shape_of(config: dict[str, Any], n_labels: int) -> Shape:
+def shape_of(config: dict[str, Any], n_labels: int, *, for_export: bool = False) -> Shape:
     """Return the shape in a configuration (the content of ``config.json``).
 
     ``n_labels`` is 0 for sentence embeddings, whose pooler is not deployed.
     """
-    family = family_of(config["model_type"])
+    family = family_of(config["model_type"], for_export=for_export)
     for key in (*family.config.values(), "vocab_size"):
         if not isinstance(config.get(key), int) or config[key] <= 0:
             got = repr(config[key])[:40] if key in config else "nothing"
@@ -128,23 +148,42 @@ def shape_of(config: dict[str, Any], n_labels: int) -> Shape:
                 "again."
             )
     numbers = {name: int(config[key]) for name, key in family.config.items()}
-    narrow = (
-        int(config.get("embedding_size", numbers["hidden"])) if config["model_type"] == "electra" else numbers["hidden"]
-    )
+    is_narrow = plain_type(config["model_type"]) in ("electra", *EXPORT_ONLY)
+    narrow = int(config.get("embedding_size", numbers["hidden"])) if is_narrow else numbers["hidden"]
+    found = _pattern(config, numbers["layers"])
     return Shape(
         vocab_size=int(config["vocab_size"]),
         token_types=int(config.get("type_vocab_size", 2)) if family.has_token_types else 0,
         embedding_size=narrow if narrow != numbers["hidden"] else None,
         n_labels=n_labels,
         head_layers=family.head_layers if n_labels else 0,
+        passes=found.passes,
+        exchanged=found.exchanged,
         **numbers,
     )
 
 
+def _pattern(config: dict[str, Any], n_layers: int) -> Pattern:
+    """Return the passes of a configuration whose layers repeat; none where each runs once."""
+    if not config["model_type"].startswith(PREFIX):
+        return Pattern((), ())
+    try:
+        passes = config.get("passes", range(n_layers))
+        found = check_pattern(passes, config.get("exchanged", [False] * len(passes)), n_layers)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"teacher: {error} Download the checkpoint again.") from error
+    is_plain = found == (tuple(range(n_layers)), (False,) * n_layers)
+    return Pattern((), ()) if is_plain else found
+
+
 def config_numbers(config: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    """Return the configuration with the numbers of ``shape``."""
-    family = family_of(config["model_type"])
-    changed = {key: getattr(shape, name) for name, key in family.config.items()}
-    if config["model_type"] == "electra":
+    """Return the configuration with the numbers of ``shape``, of an architecture whose layers repeat where its do."""
+    family, kind = family_of(config["model_type"]), plain_type(config["model_type"])
+    changed: dict[str, Any] = {key: getattr(shape, name) for name, key in family.config.items()}
+    if kind == "electra":
         changed["embedding_size"] = shape.embedding_size or shape.hidden
-    return {**config, **changed, "vocab_size": shape.vocab_size}
+    changed["model_type"] = f"{PREFIX}{kind}" if shape.passes else kind
+    if shape.passes:
+        changed |= {"passes": list(shape.passes), "exchanged": list(shape.exchanged)}
+    kept = {key: value for key, value in config.items() if key not in ("passes", "exchanged")}
+    return {**kept, **changed, "vocab_size": shape.vocab_size}

@@ -23,12 +23,11 @@ from compressor.journal import Journal, is_first_process, sha256_file, write_jso
 from compressor.objective import Context, build_options, load_method
 from compressor.progress import quiet_libraries, step_bar
 from compressor.recipe import FinetuneJob, StageSection
-from compressor.schedule import in_parts
+from compressor.schedule import fill_finetuning
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.train import n_steps, optimisation_of, train_stage
 
-MANY_ROWS = 20_000
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
 
 
@@ -69,13 +68,13 @@ def finetune(
     result: dict[str, Any] = {}
 
     def work(part: Path) -> None:
-        _train(prepared, job.seed, part)
+        train_model(prepared, job.seed, part)
 
     folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True)
     if not is_first_process():
         return result
     tokenizer = load_tokenizer(folder / "model")._tokenizer
-    predict = predictor(_load(folder / "model", prepared.info), tokenizer, prepared.max_length, None)
+    predict = predictor(load_classifier(folder / "model", prepared.info), tokenizer, prepared.max_length, None)
     metrics = evaluate(predict, prepared.evaluation, prepared.spec).metrics
     result = {
         "version": 1,
@@ -112,22 +111,14 @@ def prepare(job: FinetuneJob) -> Prepared:
     for table in (train, evaluation):
         targets_of(table, spec)
     info = replace(base, task="text-classification", kind=spec.kind, labels=labels or ("LABEL_0",), pooling=None)
-    stage = job.stage[0]
-    n_rows = len(train)
-    filled = stage.model_copy(
-        update={
-            "batch_size": stage.batch_size or in_parts(64 if n_rows >= MANY_ROWS else 32, stage.micro_batch),
-            "epochs": stage.epochs or (3.0 if n_rows >= MANY_ROWS else 4.0),
-            "learning_rate": stage.learning_rate or 7e-5,
-        }
-    )
     max_length = min(base.max_length, job.teacher.max_length or MAX_LENGTH_CAP)
-    return Prepared(info, spec, train, evaluation, filled, max_length)
+    return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
 
 
-def _train(prepared: Prepared, seed: int, part: Path) -> None:
+def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetune") -> None:
+    """Train the model into ``part/model``; a killed call goes on at its checkpoint in ``part/work``."""
     tokenizer = load_tokenizer(prepared.info.folder)
-    model = _load(prepared.info.folder, prepared.info, seed)
+    model = load_classifier(prepared.info.folder, prepared.info, seed)
     rows = encode_rows(tokenizer._tokenizer, prepared.train, prepared.max_length)
     stage = prepared.stage
     method = load_method(stage.method)
@@ -137,7 +128,7 @@ def _train(prepared: Prepared, seed: int, part: Path) -> None:
     segments = takes_segments(prepared.info.config["model_type"])
     collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
     optimisation = optimisation_of(stage, seed)
-    with step_bar("finetune", n_steps(len(prepared.train), optimisation)) as progress:
+    with step_bar(title, n_steps(len(prepared.train), optimisation)) as progress:
         train_stage(objective, rows, collate, optimisation, part / "work", None, progress)
     if not is_first_process():
         return
@@ -148,10 +139,12 @@ def _train(prepared: Prepared, seed: int, part: Path) -> None:
     discard(part / "work")
 
 
-def _load(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
+def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
     """Return the encoder with a head for the labels; a fresh head is drawn from ``seed``."""
     import torch
     from transformers import AutoModelForSequenceClassification
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,6 +13,7 @@ import torch
 from compressor.batches import Collator, EncodedRows, encode_rows
 from compressor.cache import ShardOutput
 from compressor.data import Table
+from compressor.families import plain_type
 from compressor.losses import word_means
 from compressor.pool import pool
 from compressor.teacher import TeacherInfo
@@ -40,7 +41,7 @@ def device() -> torch.device:
 
 def takes_segments(model_type: str) -> bool:
     """Return whether models of this type read ``token_type_ids`` (RoBERTa has a table of one row and ignores them)."""
-    return model_type in ("bert", "electra")
+    return plain_type(model_type) in ("bert", "electra", "albert")
 
 
 def predict(
@@ -78,23 +79,40 @@ def predictor(
 
 
 def teacher_outputs(
-    model: "PreTrainedModel", info: TeacherInfo, rows: EncodedRows, layers: tuple[int, ...], wanted: range
+    model: "PreTrainedModel",
+    info: TeacherInfo,
+    rows: EncodedRows,
+    layers: tuple[int, ...],
+    wanted: range,
+    first_layers: tuple[int, ...] = (),
 ) -> ShardOutput:
-    """Return what the teacher says about ``wanted`` rows: output, and the mean state of every word in ``layers``."""
+    """Return what the teacher says about ``wanted`` rows, from one pass over them.
+
+    Args:
+        model: the teacher.
+        info: of it.
+        rows: in its own tokens.
+        layers: hidden states of which the mean over every word is kept; 0 is the embedding output.
+        wanted: row numbers.
+        first_layers: hidden states of which the first token's is kept.
+    """
     collate = Collator(rows, model.config.pad_token_id or 0, takes_segments(model.config.model_type))
     n_rows = len(wanted)
     outputs: list[npt.NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * n_rows
     states: list[npt.NDArray[np.float16]] = [np.zeros((0, 0, 0), dtype=np.float16)] * n_rows
     units: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * n_rows
+    first = np.zeros((n_rows, len(first_layers), info.shape.hidden), dtype=np.float16)
     autocast = torch.autocast(device().type, dtype=torch.bfloat16, enabled=has_fast_bfloat16())
     with torch.inference_mode(), autocast:
         for part in batches_by_length(rows.lengths[wanted.start : wanted.stop]):
             indices = part + wanted.start
             batch = {name: tensor.to(device()) for name, tensor in collate(indices.tolist()).items()}
-            output = model(**batch, output_hidden_states=bool(layers))
+            output = model(**batch, output_hidden_states=bool(layers or first_layers))
             values = output.logits if info.pooling is None else _pooled(output, batch, info.pooling)
             for index, value in zip(part, values.float().cpu().numpy(), strict=True):
                 outputs[index] = value
+            for place, layer in enumerate(first_layers):
+                first[part, place] = output.hidden_states[layer][:, 0].float().cpu().numpy()
             if layers:
                 _keep_states(
                     part, indices, rows, torch.stack([output.hidden_states[i] for i in layers], 2), states, units
@@ -106,6 +124,7 @@ def teacher_outputs(
         np.concatenate(states) if layers else states[0],
         np.concatenate(units) if layers else units[0],
         starts,
+        first,
     )
 
 

@@ -47,6 +47,19 @@ def normalized_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (distance * weight).sum() / weight.sum().clamp(min=1)
 
 
+def unit_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared difference of unit vectors, mean over all their features (Pea-KD, PKD 1908.09355).
+
+    It is at most 4 / width: a weight that suits it is of the order of the width.
+
+    Args:
+        student: states (..., width).
+        teacher: states (..., width).
+    """
+    ours, theirs = (F.normalize(states, dim=-1) for states in (student, teacher))
+    return (ours - theirs).square().mean()
+
+
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return 1 - cosine, mean over rows (batch, width)."""
     return (1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()

@@ -1,10 +1,11 @@
 """What a training method is, and how methods are found.
 
 A method is one file in ``compressor/methods``: a docstring, a frozen dataclass ``Options`` (its knobs, and the
-properties ``needs_cache`` and ``cached_layers``: what it reads of the teacher's cached outputs) and a class
-``Objective(nn.Module)`` whose ``forward(**batch)`` returns named loss terms, already weighted; the trainer adds them
-up. It is found by its file name, and its first docstring line is what ``tenmeg methods`` lists. Listing imports no
-torch.
+properties ``needs_cache`` and ``cached_layers``: what it reads of the teacher's cached outputs; where it asks for more,
+``reads_labels: bool`` and ``first_layers(depths)``, the teacher's hidden states of which the batches carry the first
+token's) and a class ``Objective(nn.Module)`` whose ``forward(**batch)`` returns named loss terms, already weighted; the
+trainer adds them up. It is found by its file name, and its first docstring line is what ``tenmeg methods`` lists.
+Listing imports no torch.
 """
 
 import ast
@@ -13,9 +14,12 @@ import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from types import UnionType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, get_origin
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -27,6 +31,14 @@ if TYPE_CHECKING:
 METHODS_DIR = Path(__file__).parent / "methods"
 
 
+class Depths(NamedTuple):
+    """How deep a run's two models are, which is decided before either is loaded."""
+
+    teacher: int  # layers, or passes where they repeat
+    stored: int  # layers of the student, each with weights of its own
+    passes: int  # times that one of them runs, at least ``stored``
+
+
 @dataclass(frozen=True)
 class Context:
     """What a method may know when it is built."""
@@ -36,17 +48,25 @@ class Context:
     pooling: "Pooling | None" = None
     teacher_hidden: int = 0
     teacher_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached; 0 is the embedding output
-    teacher_n_layers: int = 0
+    teacher_n_layers: int = 0  # how many layers it runs, each pass of a repeated layer counted
     # For methods that read, run or train the teacher (``Objective.needs_teacher``, ``trains_teacher``): their own copy.
     teacher: "PreTrainedModel | None" = None
     teacher_dir: Path | None = None
     vocab_map: "VocabMap | None" = None  # student tokens as teacher tokens; None: the teacher's own vocabulary
     model_type: str = "bert"
     activations: "Activations | None" = None  # for methods that ask for them (``Objective.measures``)
+    teacher_first_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached for the first token
 
 
 class FoldError(ValueError):
     """What an objective's ``finish`` raises where the plain student would not be the one that was trained."""
+
+
+class Relabelled(NamedTuple):
+    """Other labels for the training rows, and what is to be known about them."""
+
+    labels: "npt.NDArray[np.int64]"  # (rows,), which the batches carry
+    facts: dict[str, Any]  # JSON for the report: names to numbers and texts
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,9 @@ class Objective(Protocol):
     - ``rate_of(name) -> float | None``: the peak learning rate of one parameter, or ``None`` for the stage's.
     - ``is_undecayed(name) -> bool``: whether a parameter gets no weight decay, beside biases and gains.
     - ``observe() -> dict[str, float]``: numbers for the log.
+    - ``relabel(outputs, labels) -> Relabelled``: called when the stage is prepared, also when it resumes, with the
+      teacher's outputs on all training rows (rows, classes) and their labels (rows,), in the order of the rows. The
+      batches carry the labels that it returns instead. Rows without labels are refused before.
     - ``begin(n_steps)``: called before the first step with the stage's number of optimizer steps, also when it resumes.
       What an objective counts from then on belongs in persistent buffers, for a checkpoint holds no other state.
     - ``before_step(optimizer)``: called once per optimizer step, when the gradients of all parts of the batch are there
@@ -147,6 +170,23 @@ def asks_for(name: str, *attributes: str) -> bool:
     return any(getattr(objective_class, attribute, False) for attribute in attributes)
 
 
+def reads_labels(name: str, given: dict[str, Any]) -> bool:
+    """Return whether a method with these options learns from labels."""
+    options = build_options(name, given)
+    named = name == "finetune" or any(given.get(key) for key in ("labels", "teacher_labels"))
+    return bool(getattr(options, "reads_labels", named))
+
+
+def first_layers(options: Any, depths: Depths) -> tuple[int, ...]:  # Any: an instance of a method's own Options
+    """Return the teacher's hidden states of which a method's batches carry the first token's; mostly none.
+
+    Raises:
+        ValueError: if the method's options do not fit these depths.
+    """
+    find = getattr(options, "first_layers", None)
+    return () if find is None else tuple(find(depths))
+
+
 def check_choice(method: str, key: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse an option that is none of the known words."""
     if value not in known:
@@ -191,9 +231,23 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
         factory = fields[key].default_factory
         default = fields[key].default if factory is dataclasses.MISSING else factory()
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (isinstance(default, float) and is_number) and type(value) is not type(default):
+        is_other_type = type(value) is not type(default) and type(value) not in _alternatives(fields[key].type)
+        if not (isinstance(default, float) and is_number) and is_other_type:
             raise ValueError(
                 f"recipe: [[stage]] {name!r} option {key} = {value!r}, expected a {type(default).__name__}. "
                 f"The default is {default!r}."
             )
     return options_class(**given)
+
+
+def innermost(name: str, given: dict[str, Any]) -> tuple[str, Any]:  # an instance of the method's own Options
+    """Return the method whose loss a stage has, and its options: another's where an option ``loss`` names it."""
+    options = build_options(name, given)
+    inner = getattr(options, "loss", None)
+    return (inner, build_options(inner, options.loss_options)) if inner else (name, options)
+
+
+def _alternatives(annotation: Any) -> tuple[type, ...]:  # Any: a type, or a union of types
+    """Return the classes of a union: ``str | list[int]`` is (str, list); of anything else nothing."""
+    members = get_args(annotation) if isinstance(annotation, UnionType) else ()
+    return tuple(get_origin(each) or each for each in members)

@@ -31,6 +31,13 @@ def _switch(*names: str) -> dict[str, Any]:
     return {"is_flag": True, "names": names}
 
 
+def _repeat(text: str) -> str | list[int]:
+    """Return the numbers of layers, or the name of a pattern; the recipe knows which names there are."""
+    parts = text.split(",")
+    return [int(part) for part in parts] if all(part.strip().isdecimal() for part in parts) else text
+
+
+SWITCHES_BOTH_WAYS = ("baselines", "exchange")  # off is something that a user says
 FLAGS: dict[str, Flag] = {
     "teacher": Flag("Folder or hub id of the fine-tuned model.", None, "teacher.path", {"metavar": "MODEL"}),
     "model": Flag("Folder or hub id of the model to fine-tune.", None, "teacher.path", {"metavar": "MODEL"}),
@@ -106,6 +113,25 @@ FLAGS: dict[str, Flag] = {
         "student.init",
         {"type": click.Choice(["teacher", "embeddings", "random"])},
     ),
+    "start_layers": Flag(
+        "Layers of the teacher that the start is made of: at even depth, or the first ones.",
+        "even",
+        "student.start_layers",
+        {"type": click.Choice(["even", "first"])},
+    ),
+    "repeat": Flag(
+        "Layers that run again, for depth without bytes: none, all, top_half, bottom_half, immediate, mirror, "
+        "or numbers counted from 0, e.g. 0,1.",
+        "none",
+        "student.repeat",
+        {"type": _repeat, "metavar": "NAME|N,N,..."},
+    ),
+    "exchange": Flag(
+        "Exchange query and key when a layer runs again.",
+        "exchange",
+        "student.exchange",
+        {"names": ("--exchange/--no-exchange",), "default": None},
+    ),
     "quantize": Flag(
         "Bits of the packaged weights.",
         "auto",
@@ -117,6 +143,12 @@ FLAGS: dict[str, Flag] = {
         "as --quantize",
         "quantize.embedding_bits",
         {"type": click.Choice([4, 8])},
+    ),
+    "format": Flag(
+        "Also write onnxruntime's own format, for its mobile builds, beside the ONNX file.",
+        "onnx",
+        None,
+        {"type": click.Choice(["onnx", "ort"])},
     ),
     "block_size": Flag(
         "Values that share one 4-bit scale.",
@@ -164,7 +196,8 @@ FLAGS: dict[str, Flag] = {
 TEACHER = ("revision", "offline", "allow_pickle", "trust_remote_code", "max_length")
 COLUMNS = ("text_column", "pair_column", "label_column")
 SHAPE = (
-    "vocab_size", "vocab_kind", "vocab_rule", "vocab_from", "layers", "hidden", "heads", "ffn", "init", "pretrained"
+    "vocab_size", "vocab_kind", "vocab_rule", "vocab_from", "layers", "hidden", "heads", "ffn", "repeat", "exchange",
+    "init", "start_layers", "pretrained",
 )  # fmt: skip
 BITS = ("quantize", "embedding_bits", "block_size")
 BUDGET = ("max_size", "max_latency", "max_drop")
@@ -211,7 +244,7 @@ def to_recipe(values: dict[str, Any], base: dict[str, Any] | None = None) -> dic
     stage: dict[str, Any] = {}
     for name, value in values.items():
         place = FLAGS[name].place
-        is_off = value is None or (value is False and name != "baselines")
+        is_off = value is None or (value is False and name not in SWITCHES_BOTH_WAYS)
         if place is None or is_off or name in ("method", "option"):
             continue
         section, _, key = place.rpartition(".")

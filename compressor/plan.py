@@ -14,17 +14,19 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from compressor import certificates, data, refusals, shape, tasks
+from compressor.cached_states import first_states
 from compressor.data import Table
 from compressor.evaluate import targets_of
 from compressor.families import family_of
 from compressor.given_vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
-from compressor.objective import check_method
+from compressor.objective import check_method, reads_labels
 from compressor.pretrained import Pretrained, read_pretrained
-from compressor.recipe import Recipe, StageSection, StudentSection
+from compressor.recipe import OF_PASSES, Recipe, StageSection, StudentSection
 from compressor.schedule import effort, fill_stage
 from compressor.tasks import TaskSpec
 from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
 from exporters.budget import Scheme, Shape
+from exporters.passes import Pattern, describe
 from vocab.least import least_size
 from vocab.rules import check_rule
 from vocab.surfaces import Kind
@@ -71,7 +73,7 @@ class Plan:
             "task": {"kind": self.spec.kind, "metric": self.spec.metric, "pair": self.spec.pair},
             "rows": {"train": len(self.train), "eval": len(self.evaluation)},
             "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
-            "student": {**self.shape.__dict__, "n_parameters": self.shape.n_parameters},
+            "student": {**self.shape.as_dict(), "n_parameters": self.shape.n_parameters},
             "pretrained": self.pretrained.as_dict() if self.pretrained else None,
             "vocabulary": self.vocabulary.as_dict() if self.vocabulary else None,
             "scheme": self.scheme.name,
@@ -93,7 +95,7 @@ class Plan:
         methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
-            f"{teacher.layers} layers x {teacher.hidden}, {teacher.vocab_size:,} tokens",
+            f"{shape.depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
             "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
             f"at most {self.max_length} tokens",
             "train": data.describe(self.train),
@@ -108,6 +110,9 @@ class Plan:
 
     def _given_lines(self) -> dict[str, str]:
         rows = {}
+        if self.shape.passes:
+            exchanged = ", with query and key exchanged where there is a '" if any(self.shape.exchanged) else ""
+            rows["passes"] = describe(Pattern(self.shape.passes, self.shape.exchanged)) + exchanged
         if self.pretrained:
             rows["start"] = f"{self.pretrained.name}: its weights, {self.pretrained.head}"
         if self.vocabulary:
@@ -128,6 +133,7 @@ def plan(recipe: Recipe) -> Plan:
         check_method(stage.method)
     refusals.check_stages(recipe)
     info = read_teacher(recipe.teacher)
+    refusals.check_relabelling(recipe, info)
     pretrained, vocabulary = read_given(recipe, info)
     train, evaluation = read_data(recipe, info)
     spec = tasks.task_spec(
@@ -152,6 +158,7 @@ def plan(recipe: Recipe) -> Plan:
     rows = data.single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
+    first_states(stages, info.shape, choice.shape)  # may refuse
     resolved = _resolve(recipe, info, choice, kind, stages, max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, pretrained, vocabulary)
@@ -181,7 +188,9 @@ def _resolve(
         )
     if not student.pretrained:
         numbers = {name: getattr(choice.shape, name) for name in ("layers", "hidden", "heads", "ffn")}
-        student = StudentSection(**numbers, init=student.init)
+        said = {name: getattr(student, name) for name in OF_PASSES}
+        said["exchange"] = student.exchange is not False if choice.shape.passes else None
+        student = StudentSection(**numbers, init=student.init, **said)
     bits = {
         "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
         "embedding_bits": choice.scheme.embedding_bits,
@@ -204,7 +213,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
     offline = recipe.teacher.offline
     needs_label = info.kind != "embedding"
-    uses_label = any(_reads_labels(stage) for stage in recipe.stage)
+    uses_label = any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
     train = data.read_table(
         section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
     )
@@ -226,10 +235,6 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     if info.kind == "classification" and train.labels is not None:
         tasks.check_classes(train.labels, train.source)
     return train, evaluation
-
-
-def _reads_labels(stage: StageSection) -> bool:
-    return stage.method == "finetune" or any(stage.options.get(name) for name in ("labels", "teacher_labels"))
 
 
 def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]] | None:
@@ -284,7 +289,7 @@ def _choose(
         kind,
         budget.max_bytes,
         budget.latency.max_ms if budget.latency else None,
-        given=pretrained.shape_for(info, positions) if pretrained else None,
+        given=shape.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
         n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
         certificates=certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
     )

@@ -133,6 +133,8 @@ def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification
 
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
     is_encoder = task == "feature-extraction"
     extra = family_of(pretrained.config["model_type"]).without_pooler if is_encoder else {}
     model_class: Any = AutoModel if is_encoder else AutoModelForSequenceClassification

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from compressor.recipe_errors import sentence
 from compressor.section import Section
 from exporters.budget import Budget, parse_latency, parse_size
+from exporters.passes import check_layers, check_repeat
 
 RECIPE_VERSION: Final = 1
+OF_PASSES = ("start_layers", "repeat", "exchange")  # keys of [student] that are written only where they say something
 
 Task = Literal["text-classification", "feature-extraction"]
 VocabKind = Literal["wordpiece", "unigram", "bpe"]
 VocabRule = Literal["cuts", "frequency", "likelihood", "embedding"]
+Repeat = Annotated[str | tuple[int, ...], BeforeValidator(check_repeat)]
 
 
 class TeacherSection(Section):
@@ -73,8 +76,30 @@ class StudentSection(Section):
     init: Literal["teacher", "embeddings", "random"] = Field(
         "teacher", description="the start: parts of the teacher, only its embeddings (mapped), or random weights"
     )
+    start_layers: Literal["even", "first"] | None = Field(None, description="of the teacher, for the start; None: even")
+    repeat: Repeat | None = Field(None, description="layers that run again (exporters/passes.py); None: as they are")
+    exchange: bool | None = Field(None, description="exchange query and key when a layer runs again; None: true")
 
-    excludes: ClassVar = {"pretrained": ("layers", "hidden", "heads", "ffn", "init")}
+    excludes: ClassVar = {"pretrained": ("layers", "hidden", "heads", "ffn", "init", "start_layers")}
+
+    def answered(self) -> tuple[str, ...]:
+        """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
+        return (*super().answered(), *(name for name in OF_PASSES if getattr(self, name) is None))
+
+    @model_validator(mode="after")
+    def repeated_layers_exist(self) -> Self:
+        """Refuse a list of layers beyond the depth, an exchange of what does not repeat, a start that is not made."""
+        if self.repeat is not None and self.layers is not None:
+            check_layers(self.repeat, self.layers)
+        if self.exchange is not None and self.repeat in (None, "none"):
+            said = "true" if self.exchange else "false"
+            raise ValueError(f"exchange={said} without layers that run again. Give repeat, or leave out exchange.")
+        if self.start_layers is not None and self.init != "teacher":
+            raise ValueError(
+                f"start_layers={self.start_layers!r} beside init={self.init!r}, which takes no layers of the teacher. "
+                "Leave out start_layers, or use init='teacher'."
+            )
+        return self
 
     @model_validator(mode="after")
     def heads_divide_hidden(self) -> Self:

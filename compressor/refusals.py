@@ -3,15 +3,20 @@
 from tokenizers import Tokenizer
 
 from compressor.families import family_of
-from compressor.objective import build_options, trains_teacher
+from compressor.objective import asks_for, build_options, innermost, trains_teacher
 from compressor.pretrained import Pretrained
 from compressor.recipe import Recipe
 from compressor.teacher import TeacherInfo
 
 
 def check_stages(recipe: Recipe) -> None:
-    """Refuse methods that need another vocabulary than the teacher's where that is kept."""
+    """Refuse methods that need another vocabulary than the teacher's where that is kept, and a start they replace."""
     for stage in recipe.stage:
+        if recipe.student.start_layers and innermost(stage.method, stage.options)[0] != stage.method:
+            raise ValueError(
+                f"--start-layers {recipe.student.start_layers} says what the student starts as, and {stage.method!r} "
+                "makes its weights out of all layers of the teacher. Leave out --start-layers."
+            )
         if recipe.vocab.size == 0 and trains_teacher(stage.method):
             raise ValueError(
                 f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
@@ -42,6 +47,40 @@ def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
 
     if hides_words(recipe):
         mask_id(tokenizer)
+
+
+def check_relabelling(recipe: Recipe, info: TeacherInfo) -> None:
+    """Refuse tasks and stages that other labels make no sense for, before anything is run.
+
+    Raises:
+        FileNotFoundError: if the model to make teachers from is not there.
+        ValueError: for a sentence encoder, for options that a score has no use for, and for a last stage that leaves
+            the student without a trained head.
+    """
+    for number, stage in enumerate(recipe.stage, start=1):
+        method, options = innermost(stage.method, stage.options)
+        if not asks_for(method, "relabel"):
+            continue
+        if info.kind == "embedding":
+            raise ValueError(
+                f"method {method!r} got a sentence encoder, expected a task with labels: without them no prediction is "
+                "right or wrong. Use --method distill."
+            )
+        given = [name for name in ("t1", "t2", "published") if getattr(options, name)]
+        if info.kind == "regression" and given:
+            raise ValueError(
+                f"recipe: [[stage]] {method!r} has {given[0]}, but the teacher predicts a score, which has no "
+                f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
+            )
+        if number == len(recipe.stage) and method == stage.method and options.head == "fresh":
+            raise ValueError(
+                f"recipe: [[stage]] {method!r} is the last stage, expected one after it that teaches the task: its "
+                "student ends with a fresh head. Add a stage such as 'distill'."
+            )
+        if options.out_of_fold:
+            from compressor.out_of_fold import read_base
+
+            read_base(options.base, recipe.teacher, info)
 
 
 def hides_words(recipe: Recipe) -> bool:

@@ -16,7 +16,8 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
      "memory": {name: megabytes},
      "vocabulary": {name: number, "worst_words": [{"word", "count", "extra", "teacher", "student"}]},
      "inheritance": [{"stage", "method", "tensors": {name: difference}, "largest", "outputs", "tolerances"}],
-     "training": [{"stage", "method", "log": [{"step", "loss", term: value, "eval_...": metric}], "seconds"}],
+     "training": [{"stage", "method", "log": [{"step", "loss", term: value, "eval_...": metric}], "seconds",
+                   "facts": {name: number or text}}],                 # about the rows, where the method tells any
      "hashes": {"model" | "data" | "code": sha256}, "versions": {name: version}, "machine": {...}, "seconds": {step: s}}
 
 The card holds nothing that two runs with one seed could disagree on: no times, no latency, no machine. torch is not

@@ -21,6 +21,7 @@ from compressor.journal import Journal, code_digest, is_first_process, versions,
 from compressor.plan import Plan, plan
 from compressor.progress import quiet_libraries
 from compressor.recipe import Recipe
+from compressor.relabel import base_key
 from compressor.report import write_report
 from compressor.shape import describe
 from compressor.verification import Sources
@@ -111,15 +112,16 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     journal.step("check", check_key, (), lambda part: _check(planned, part))
     vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
     journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
-    cache_key = {**teacher_key, **data_key, "layers": training.cached_layers(planned)}
+    cache_key = {**teacher_key, **data_key, **training.kept_states(planned).as_inputs()}
     journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
     student_key = {
         **teacher_key,
         **data_key,
         **model_key,
-        "shape": planned.shape.__dict__,
+        "shape": planned.shape.as_dict(),
         "seed": resolved.seed,
         "init": resolved.student.init,
+        **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
     }
     journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
     model_step = _train(planned, journal, {**teacher_key, **data_key})
@@ -192,7 +194,7 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
     before = "student"
     for number, stage in enumerate(planned.resolved.stage, start=1):
         name = f"train-{number}-{stage.method}"
-        inputs = {**data_key, "stage": stage.model_dump(), "seed": planned.resolved.seed}
+        inputs = {**data_key, **base_key(planned, stage), "stage": stage.model_dump(), "seed": planned.resolved.seed}
 
         def work(part: Path, number: int = number, before: str = before) -> None:
             training.run_stage(planned, journal, before, number, part)
@@ -243,7 +245,7 @@ def _report(
         "version": 1,
         "status": "ok" if not missed else "not met",
         "student": describe(planned.shape, planned.scheme),
-        "shape": planned.shape.__dict__,
+        "shape": planned.shape.as_dict(),
         "recipe": planned.resolved.model_dump(mode="json"),
         "task": verification.task_block(planned),
         "metrics": checked["metrics"],

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from compressor.data import Table
-from compressor.objective import build_options, load_method, trains_teacher
+from compressor.objective import build_options, innermost, load_method, trains_teacher
 from compressor.recipe import StageSection
 from exporters.budget import Shape
 
@@ -17,6 +17,7 @@ TARGET_TOKENS = 1_600_000
 STEP_TOKENS = 1600
 BATCH_SIZES = (16, 32, 64, 128)
 MIN_EPOCHS, MAX_EPOCHS = 1.0, 15.0
+MANY_ROWS = 20_000  # to fine-tune on
 
 
 def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
@@ -35,6 +36,18 @@ def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: i
             "batch_size": batch_size,
             "epochs": epochs,
             "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
+        }
+    )
+
+
+def fill_finetuning(stage: StageSection, n_rows: int) -> StageSection:
+    """Fill in how a pretrained model is fine-tuned on so many rows."""
+    is_large = n_rows >= MANY_ROWS
+    return stage.model_copy(
+        update={
+            "batch_size": stage.batch_size or in_parts(64 if is_large else 32, stage.micro_batch),
+            "epochs": stage.epochs or (3.0 if is_large else 4.0),
+            "learning_rate": stage.learning_rate or 7e-5,
         }
     )
 
@@ -61,11 +74,18 @@ def effort(
     from compressor.forward import measure_flops
 
     n_tokens = _n_tokens(train, max_length)
-    n_student, n_teacher = (sum(rows * columns for rows, columns in shape.matrices) for shape in (student, teacher))
+    n_student, n_teacher = (shape.n_multiplications for shape in (student, teacher))
     n_weight_epochs = sum(
         (n_student + n_teacher * trains_teacher(stage.method) / stage.options.get("every", 1)) * (stage.epochs or 0.0)
         for stage in stages
     )
+    # Teachers of folds: each sees all rows but its own.
+    for stage in stages:
+        _, options = innermost(stage.method, stage.options)
+        n_folds = getattr(options, "out_of_fold", 0)
+        if n_folds:
+            epochs = options.base_epochs or fill_finetuning(StageSection(method="finetune"), len(train)).epochs or 0.0
+            n_weight_epochs += n_teacher * (n_folds - 1) * epochs
     n_steps = sum(
         math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
     )

@@ -22,6 +22,7 @@ from functools import partial
 
 from compressor.recipe import QuantizeSection, StudentSection
 from exporters.budget import OverBudget, Scheme, Shape
+from exporters.passes import pattern
 from exporters.predict import predict_bytes
 
 VOCABULARY_SIZES = (
@@ -147,7 +148,7 @@ def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, least_vocabulary
 
 def estimate_ms(shape: Shape, scheme: Scheme) -> float:
     """Return a rough time for ``TYPICAL_TOKENS`` tokens on one thread; the package is measured in any case."""
-    multiplications = sum(rows * columns for rows, columns in shape.matrices) * TYPICAL_TOKENS
+    multiplications = shape.n_multiplications * TYPICAL_TOKENS
     return multiplications / 1e6 * US_PER_MEGA_MULTIPLICATION[scheme.weight_bits] / 1e3
 
 
@@ -166,7 +167,8 @@ def _candidates(
 ) -> Iterator[tuple[Shape, Scheme]]:
     head_size = teacher.hidden // teacher.heads
     widths = [student.hidden] if student.hidden else [head_size * n for n in range(1, teacher.heads + 1)]
-    depths = [student.layers] if student.layers else list(range(1, teacher.layers + 1))
+    least = 1 if student.repeat is None or isinstance(student.repeat, str) else max(student.repeat) + 1
+    depths = [student.layers] if student.layers else list(range(least, teacher.layers + 1))
     ffns = (
         [student.ffn]
         if student.ffn
@@ -179,10 +181,23 @@ def _candidates(
         if width % heads:
             continue
         narrow = teacher.embedding_size
-        yield replace(
+        plain = replace(
             teacher, vocab_size=vocabulary, hidden=width, layers=depth, heads=heads, ffn=ffn, positions=positions,
-            embedding_size=narrow if narrow != width else None,
-        ), scheme  # fmt: skip
+            embedding_size=narrow if narrow != width else None, passes=(), exchanged=(),
+        )  # fmt: skip
+        yield repeated(plain, student), scheme
+
+
+def repeated(shape: Shape, student: StudentSection) -> Shape:
+    """Return the shape with the passes that the user asks for; a shape that is not asked to repeat stays as it is.
+
+    Raises:
+        ValueError: if a layer that shall run again does not exist.
+    """
+    if student.repeat is None:
+        return shape
+    found = pattern(student.repeat, shape.layers, student.exchange is not False)
+    return replace(shape, **(found._asdict() if len(found.passes) > shape.layers else {"passes": (), "exchanged": ()}))
 
 
 def _heads(width: int, head_size: int) -> int:
@@ -223,11 +238,16 @@ def _unmet(smallest: Choice, limit: float, max_bytes: int | None, max_ms: float 
 
 
 def describe(shape: Shape, scheme: Scheme) -> str:
-    """Return ``6 layers x 384, 12 heads, FFN 1536, 6,000 tokens, int4``."""
+    """Return ``6 layers x 384, 12 heads, FFN 1536, 6,000 tokens, int4``; of repeated ones ``6 layers, 9 passes x``."""
     return (
-        f"{shape.layers} layers x {shape.hidden}, {shape.heads} heads, FFN {shape.ffn}, {shape.vocab_size:,} tokens, "
-        f"{scheme.name}"
+        f"{depth(shape)} x {shape.hidden}, {shape.heads} heads, FFN {shape.ffn}, "
+        f"{shape.vocab_size:,} tokens, {scheme.name}"
     )
+
+
+def depth(shape: Shape) -> str:
+    """Return ``6 layers``, or ``6 layers, 9 passes`` where some run again."""
+    return f"{shape.layers} layers" + (f", {shape.n_passes} passes" if shape.passes else "")
 
 
 def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None, *, is_given: bool) -> Iterator[str]:
@@ -243,5 +263,7 @@ def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None, *, is_given:
         yield "at the teacher's own width the residual stream is kept whole; layers and FFN units by importance"
     else:
         yield "narrower than the teacher: coordinates, heads and FFN units are kept by importance"
+    if shape.passes:
+        yield "layers that run again cost time and no weights; how they repeat was asked for, not chosen"
     if choice.scheme.weight_bits == 4:
         yield "4-bit weights buy more width than 8-bit ones at the same bytes, and a wider student takes longer"

@@ -118,6 +118,7 @@ class Starts:
             return self.kept.inner[axis.layer]
         if axis.kind == "ffn":
             return self.kept.units[axis.layer]
+        assert axis.kind in ("residual", "head"), axis
         return self.kept.coordinates
 
     def _teacher_group(self, axis: Axis) -> str:

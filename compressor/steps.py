@@ -52,24 +52,32 @@ def export_folder(
     text_column: str | None = None,
     pair_column: str | None = None,
     allow_pickle: bool = False,
+    format: str | None = None,  # noqa: A002 - the flag's name
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Export a model folder, clean the graph, quantise it, and compare torch, ONNX and the quantised file."""
+    """Export a model folder, clean the graph, quantise it, and compare torch, ONNX and the quantised file.
+
+    ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
+    """
     from compressor.teacher import load_tokenizer, read_teacher
+    from exporters.identity import check_checkpoint
     from exporters.optimize import optimize
     from exporters.to_onnx import export_model
+    from exporters.to_ort import write_ort
     from vocab.save import save_tokenizer
 
     scheme = scheme_of(quantize, embedding_bits, block_size)
-    info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle))
+    info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
     table = sample_rows(eval, text_column, pair_column)
     length = max_length or info.max_length
     with new_folder(out_dir, overwrite) as part:
         model_path = part / "model.onnx"
         exported = export_model(info.folder, model_path, info.task, length, info.pooling, allow_pickle=allow_pickle)
         optimized = optimize(model_path, model_path)
+        stored = check_checkpoint(model_path, exported.parameters)
         save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, tokenizer_config(info.folder), length)
         write_json(part / "config.json", info.config)
+        quantized = _quantize(model_path, part / "model_quantized.onnx", scheme)
         facts = {
             "version": EXPORT_VERSION,
             "task": info.task,
@@ -81,14 +89,17 @@ def export_folder(
             "pooling": info.pooling._asdict() if info.pooling else None,
             "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
             "operators": optimized.ops_after,
-            "quantization": _quantize(model_path, part / "model_quantized.onnx", scheme),
+            "stored": stored._asdict(),
+            "quantization": quantized,
         }
+        if format == "ort":
+            write_ort(model_path, part / _graphs(part)[-1], scheme)
         parity, violations = _parities(info, allow_pickle, part, facts, table)
         facts |= {"parity": parity, "violations": violations}
         write_json(part / "export.json", facts)
-    sizes = {name: (out_dir / name).stat().st_size for name in _graphs(out_dir)}
+    sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}
     shown = {name: facts[name] for name in ("task", "labels", "max_length", "quantization", "parity", "violations")}
-    return {"output": str(out_dir), "bytes": sizes, **shown}
+    return {"output": str(out_dir), "bytes": sizes, **shown, "stored": quantized["stored"]}
 
 
 def quantize_file(
@@ -206,10 +217,11 @@ def tokenizer_config(folder: Path) -> dict[str, object]:
 
 
 def _quantize(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
+    from exporters.identity import identity_of
     from exporters.quantize import quantize
 
     if scheme.weight_bits is None:
-        return {"scheme": scheme.name}
+        return {"scheme": scheme.name, "stored": identity_of(source)._asdict()}
     return {"scheme": scheme.name, "block_size": scheme.block_size, **quantize(source, out, scheme)._asdict()}
 
 
@@ -230,7 +242,14 @@ def _parities(
     settings = (tokenizer, facts["max_length"], facts["inputs"], output)
     graphs = [graph_predictor(folder / name, *settings) for name in _graphs(folder)]
     outputs = [predict(table.texts, pairs), *(graph(table.texts, pairs) for graph in graphs)]
-    return compare_steps(facts["kind"], facts["quantization"]["scheme"], outputs)
+    scheme = facts["quantization"]["scheme"]
+    parity, violations = compare_steps(facts["kind"], scheme, outputs)
+    for path in folder.glob("*.ort"):
+        last = graph_predictor(path, *settings)(table.texts, pairs)
+        # the float graph beside itself, so that only the second step can be missed
+        more, missed = compare_steps(facts["kind"], f"{scheme} .ort", [outputs[1], outputs[1], last])
+        parity, violations = [*parity, more[1]], [*violations, *missed]
+    return parity, violations
 
 
 def _package_export(source: Path, table: "Table", part: Path) -> None:

@@ -50,6 +50,7 @@ def build_student(
     sample: "EncodedRows",
     seed: int,
     init: Literal["teacher", "embeddings", "random"] = "teacher",
+    start_layers: Literal["even", "first"] = "even",
 ) -> tuple["PreTrainedModel", dict[str, object]]:
     """Return the initial student and the origin of each of its tensors.
 
@@ -61,6 +62,7 @@ def build_student(
         sample: training rows in the *teacher's* tokens, to measure importance on.
         seed: for the values without a source.
         init: "teacher", parts of it; "embeddings", only its tables, mapped; "random", nothing of it.
+        start_layers: which of the teacher's layers: at even depth, or the first ones.
     """
     family = family_of(info.config["model_type"])
     _check_shape(info.shape, shape)
@@ -68,7 +70,7 @@ def build_student(
     if init == "random":
         return student.eval(), {name: {"how": "new"} for name in sorted(student.state_dict())}
     activations = measure_activations(teacher, family, sample)
-    kept = choose_parts(info.shape, shape, activations)
+    kept = choose_parts(info.shape, shape, activations, start_layers)
     maps = make_maps(family, info.shape, shape, kept, vocab_map, activations, teacher.state_dict(), student)
     if init == "embeddings":
         maps = {name: tensor_map for name, tensor_map in maps.items() if "embeddings." in name}
@@ -86,6 +88,8 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
     """Return a model of ``shape`` with fresh weights, drawn from ``seed`` without touching the global generator."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
     numbers = config_numbers(info.config, shape)
     kind = numbers.pop("model_type")
     drop = ("architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "auto_map")
@@ -99,9 +103,12 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
     return model.float().eval()
 
 
-def choose_parts(teacher: Shape, student: Shape, activations: Activations) -> Kept:
-    """Return the parts to keep: layers at even depth, the rest by importance, ties to the lower index."""
-    layers = np.array(pick_layers(teacher.layers, student.layers), dtype=np.int64)
+def choose_parts(
+    teacher: Shape, student: Shape, activations: Activations, start_layers: Literal["even", "first"] = "even"
+) -> Kept:
+    """Return the parts to keep: layers at even depth or the first, the rest by importance, ties to the lower index."""
+    picked = pick_layers(teacher.layers, student.layers) if start_layers == "even" else range(student.layers)
+    layers = np.array(picked, dtype=np.int64)
     coordinates = _best(activations.coordinates, student.hidden)
     inner = [_inner(teacher, student, activations.inner[layer]) for layer in layers]
     units = [_best(activations.units[layer], student.ffn) for layer in layers]

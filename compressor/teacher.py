@@ -17,6 +17,7 @@ from compressor.checkpoint import check_tokenizer, check_weights, read_json
 from compressor.families import family_of, shape_of
 from compressor.recipe import TeacherSection
 from exporters.budget import Shape
+from exporters.passes import CLASS_PREFIX
 from exporters.pooling import Pooling, read_pooling
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class TeacherInfo:
     hashes: dict[str, str]  # sha256 of the files that decide its behaviour
 
 
-def read_teacher(section: TeacherSection) -> TeacherInfo:
-    """Return what the checkpoint's files say.
+def read_teacher(section: TeacherSection, *, for_export: bool = False) -> TeacherInfo:
+    """Return what the checkpoint's files say; ``for_export`` takes the families that are only exported, too.
 
     Raises:
         FileNotFoundError: if there is neither such a folder nor such a hub id.
@@ -58,7 +59,7 @@ def read_teacher(section: TeacherSection) -> TeacherInfo:
             f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
             "you trust it, or use a checkpoint of a standard architecture."
         )
-    family = family_of(str(config.get("model_type")))
+    family = family_of(str(config.get("model_type")), for_export=for_export)
     pooling = _pooling(folder)
     task = section.task or infer_task(config, pooling)
     labels = () if task == "feature-extraction" else _labels(config)
@@ -66,7 +67,7 @@ def read_teacher(section: TeacherSection) -> TeacherInfo:
     if task == "feature-extraction" and pooling is None:
         pooling = Pooling("mean", normalize=True)
         logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
-    shape = shape_of(config, n_labels=len(labels))
+    shape = shape_of(config, n_labels=len(labels), for_export=for_export)
     check_weights(folder, shape, section.allow_pickle)
     check_tokenizer(folder)
     return TeacherInfo(
@@ -119,7 +120,7 @@ def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
     import transformers
     from optimum.exporters.tasks import TasksManager
 
-    model_class = getattr(transformers, names[0], None)
+    model_class = getattr(transformers, str(names[0]).removeprefix(CLASS_PREFIX), None)
     if model_class is None:
         raise ValueError(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
     task = str(TasksManager.infer_task_from_model(model_class))
@@ -134,6 +135,8 @@ def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the checkpoint's fast tokenizer."""
     from transformers import AutoTokenizer
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
     check_tokenizer(folder)
     try:
@@ -151,8 +154,11 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     """Return the frozen model in float32, in evaluation mode."""
     from optimum.exporters.tasks import TasksManager
 
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
     auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
-    extra = family_of(info.config["model_type"]).without_pooler if info.task == "feature-extraction" else {}
+    family = family_of(info.config["model_type"], for_export=True)
+    extra = family.without_pooler if info.task == "feature-extraction" else {}
     try:
         model = auto_class.from_pretrained(
             info.folder,

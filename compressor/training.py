@@ -17,21 +17,23 @@ from torch import nn
 
 from compressor import data
 from compressor.batches import Collate, Collator, EncodedRows, encode_rows
-from compressor.cache import fill_cache, open_cache, spread_layers
+from compressor.cache import TeacherCache, fill_cache, open_cache
+from compressor.cached_states import CachedStates, cached_states, depths_of
 from compressor.checkpoint import read_embeddings
 from compressor.checkpoints import discard
 from compressor.data import Table
 from compressor.evaluate import evaluate
-from compressor.families import family_of
+from compressor.families import family_of, plain_type
 from compressor.forward import device, predictor, takes_segments, teacher_outputs
 from compressor.held_out import evaluation_batches, monitor
 from compressor.importance import SAMPLE_ROWS, Activations, measure_activations
 from compressor.journal import Journal, is_first_process, write_json
 from compressor.mixing import MixedCollator, encode_mixed, tokens_of
-from compressor.objective import Context, Mixing, asks_for, build_options, load_method
+from compressor.objective import Context, Mixing, asks_for, build_options, first_layers, load_method
 from compressor.plan import Plan, labels_of
 from compressor.pretrained import load_pretrained
 from compressor.progress import bar, step_bar
+from compressor.relabel import read_facts, relabelled
 from compressor.student import build_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
 from compressor.train import n_steps, optimisation_of, train_stage
@@ -41,33 +43,17 @@ from vocab.save import save_tokenizer
 from vocab.train import train_vocabulary
 
 logger = logging.getLogger(__name__)
-CACHE_BYTES = 4_000_000_000  # of hidden states on disk
-
-
-def cached_layers(planned: Plan) -> list[int]:
-    """Return the teacher's hidden states that the stages ask for; empty when none does."""
-    wanted = max(build_options(stage.method, stage.options).cached_layers for stage in planned.resolved.stage)
-    affordable = CACHE_BYTES // _layer_bytes(planned)
-    if affordable < wanted:
-        logger.warning(
-            "teacher: %d of %d layers of hidden states are cached, for more would take over %.0f GB of disk; "
-            "--max-rows or --max-length make room", affordable, wanted, CACHE_BYTES / 1e9,
-        )  # fmt: skip
-    wanted = min(wanted, affordable)
-    return list(spread_layers(planned.info.shape.layers, wanted)) if wanted else []
-
-
-def _layer_bytes(planned: Plan) -> int:
-    """Return about how many bytes one layer of the training rows takes in the cache: float16, one state per word."""
-    table = training_rows(planned)
-    texts = [*table.texts, *(table.pairs or [])]
-    n_words = sum(min(int(1.2 * len(text.split())) + 1, planned.max_length) for text in texts)
-    return 2 * planned.info.shape.hidden * max(n_words, 1)
 
 
 def training_rows(planned: Plan) -> Table:
     """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
     return data.single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
+
+
+def kept_states(planned: Plan) -> CachedStates:
+    """Return the teacher's hidden states that the stages ask for."""
+    shapes = planned.info.shape, planned.shape
+    return cached_states(planned.resolved.stage, *shapes, training_rows(planned), planned.max_length)
 
 
 def load_teacher(planned: Plan) -> "tuple[Any, Tokenizer]":
@@ -90,15 +76,16 @@ def run_teacher(planned: Plan, part: Path) -> None:
     if not any(build_options(stage.method, stage.options).needs_cache for stage in planned.resolved.stage):
         return
     rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
-    layers = tuple(cached_layers(planned))
+    layers, first = kept_states(planned)
     model.to(device())
     with bar("teacher", len(rows.lengths), "rows") as advance:
         fill_cache(
             part / "cache",
             len(rows.lengths),
             layers,
-            lambda wanted: teacher_outputs(model, info, rows, layers, wanted),
+            lambda wanted: teacher_outputs(model, info, rows, layers, wanted, first),
             advance,
+            first,
         )
 
 
@@ -172,7 +159,8 @@ def run_student(planned: Plan, journal: Journal, part: Path) -> None:
         rows = sample_rows(planned, tokenizer)
         map_path = journal.folder("vocab") / "map.npz"
         vocab_map = mapping.load(map_path) if map_path.is_file() else None
-        student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, seed, section.init)
+        chosen = section.init, section.start_layers or "even"
+        student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, seed, *chosen)
     given = planned.vocabulary
     pad_token = given.roles.get("pad_token", "") if given else _pad_token(planned.info)
     pad_id = student_tokenizer(journal).token_to_id(pad_token)
@@ -196,7 +184,7 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     table = training_rows(planned)
     tokenizer = student_tokenizer(journal)
     objective = _objective(planned, journal, student, number)
-    rows, collate = _batches(planned, journal, objective, table, number)
+    rows, collate = _batches(planned, journal, objective, table, number, part)
     optimisation = optimisation_of(stage, planned.resolved.seed)
     with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
         score = monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
@@ -220,18 +208,20 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
     method = load_method(stage.method)
     map_path = journal.folder("vocab") / "map.npz"
     teacher, activations = _teacher_for(planned, stage.method)
+    kept = kept_states(planned)
     context = Context(
         student,
         planned.spec,
         info.pooling,
         info.shape.hidden,
-        tuple(cached_layers(planned)),
-        info.shape.layers,
+        kept.words,
+        info.shape.n_passes,
         teacher=teacher,
         teacher_dir=info.folder,
         vocab_map=mapping.load(map_path) if map_path.is_file() else None,
-        model_type=info.config["model_type"],
+        model_type=plain_type(info.config["model_type"]),
         activations=activations,
+        teacher_first_layers=kept.first,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(planned.resolved.seed + number)
@@ -251,7 +241,7 @@ def _teacher_for(planned: Plan, method: str) -> tuple[Any, Activations | None]:
 
 
 def _batches(
-    planned: Plan, journal: Journal, objective: nn.Module, table: Table, number: int
+    planned: Plan, journal: Journal, objective: nn.Module, table: Table, number: int, part: Path
 ) -> tuple[EncodedRows, Collate]:
     """Encode the rows with the views that the objective reads, and return how batches are made of them."""
     stage, info = planned.resolved.stage[number - 1], planned.info
@@ -262,10 +252,9 @@ def _batches(
     else:
         own = load_tokenizer(info.folder)._tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
-    cache = None
-    if options.needs_cache:
-        cache = open_cache(journal.folder("teacher") / "cache", tuple(cached_layers(planned)))
+    cache = _cache_for(planned, journal, options) if options.needs_cache else None
     labels = labels_of(table, info) if table.labels is not None else None
+    labels = relabelled(planned, journal, objective, number, cache, labels, part)
     student: Any = objective.student
     segments = takes_segments(info.config["model_type"])
     collate = Collator(rows, student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None)
@@ -277,9 +266,18 @@ def _batches(
     return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs, info.max_length)
 
 
+def _cache_for(planned: Plan, journal: Journal, options: Any) -> TeacherCache:  # Any: of the method's own class
+    """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
+    kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
+    words = kept.words if options.cached_layers else ()
+    return open_cache(journal.folder("teacher") / "cache", words, kept.first if first_layers(options, depths) else ())
+
+
 def load_student(planned: Plan, folder: Path) -> Any:
     """Return the student in ``folder`` in float32."""
     from transformers import AutoModel, AutoModelForSequenceClassification
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
     if planned.info.task == "feature-extraction":
         family = family_of(planned.info.config["model_type"])
@@ -292,7 +290,8 @@ def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:
     path = journal.folder(name) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     _, number, method = name.split("-", 2)
-    return {"stage": int(number), "method": method, "log": [json.loads(line) for line in lines], "seconds": seconds}
+    log = [json.loads(line) for line in lines]
+    return {"stage": int(number), "method": method, "log": log, "seconds": seconds, **read_facts(journal.folder(name))}
 
 
 def _pad_token(info: TeacherInfo) -> str:

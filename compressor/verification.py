@@ -27,6 +27,7 @@ from compressor.training import load_student, student_tokenizer
 from edge_demo import runtime
 from exporters import measure
 from exporters.budget import Scheme
+from exporters.identity import check_checkpoint, identity_of
 from exporters.optimize import optimize
 from exporters.package import PackageInfo, SelfTestCase, make_cases, write_package
 from exporters.quantize import quantize
@@ -71,7 +72,12 @@ class Sources:
         raw.unlink()
         write_json(
             part / "export.json",
-            {"inputs": list(result.inputs), "before": optimized.ops_before, "after": optimized.ops_after},
+            {
+                "inputs": list(result.inputs),
+                "before": optimized.ops_before,
+                "after": optimized.ops_after,
+                "stored": check_checkpoint(part / "model.onnx", result.parameters)._asdict(),
+            },
         )
 
     def quantize(self, part: Path) -> None:
@@ -80,7 +86,8 @@ class Sources:
         scheme = self.planned.scheme
         if scheme.weight_bits is None:
             shutil.copyfile(source, part / "model.onnx")
-            write_json(part / "quantize.json", {"scheme": scheme.name})
+            stored = identity_of(part / "model.onnx")._asdict()
+            write_json(part / "quantize.json", {"scheme": scheme.name, "stored": stored})
             return
         result = quantize(source, part / "model.onnx", scheme)
         write_json(part / "quantize.json", {"scheme": scheme.name, "block_size": scheme.block_size, **result._asdict()})
@@ -177,7 +184,7 @@ class Sources:
         return {
             "version": 1,
             "status": "ok",
-            "shape": self.planned.shape.__dict__,
+            "shape": self.planned.shape.as_dict(),
             "recipe": self.planned.resolved.model_dump(mode="json"),
             "task": task_block(self.planned),
             "metrics": checked["metrics"],

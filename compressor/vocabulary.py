@@ -10,6 +10,7 @@ from compressor.journal import write_json, write_text
 from compressor.recipe import QuantizeSection, StudentSection, TeacherSection
 from compressor.steps import new_folder, tokenizer_config
 from exporters.budget import parse_size
+from exporters.passes import check_repeat
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,6 +83,7 @@ def draw_curve(
     max_size: str | None = None,
     vocab_bytes: str | None = None,
     layers: int | None = None,
+    repeat: str | list[int] | None = None,
     hidden: int | None = None,
     heads: int | None = None,
     ffn: int | None = None,
@@ -112,7 +114,8 @@ def draw_curve(
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
     files = read_files(train_files, text_column, pair_column, offline)
-    student = StudentSection(layers=layers, hidden=hidden, heads=heads, ffn=ffn)
+    again = None if repeat is None else check_repeat(repeat)
+    student = StudentSection(layers=layers, hidden=hidden, heads=heads, ffn=ffn, repeat=again)
     bits = QuantizeSection(scheme=quantize or "auto", embedding_bits=embedding_bits, block_size=block_size)
     choice = student_shape(info, theirs, files, kind, student, bits, max_length, limits[0])
     found = measure_sizes(info, theirs, files, kind, rule, choice, tried, balance, seed or 0)
@@ -242,7 +245,7 @@ def as_json(found: "Curve", picked: "Pick | None", choice: "Choice", limits: Seq
         for (n_bytes, how, flag), limit in zip(totals, limits, strict=True)
         if limit is not None and n_bytes > limit
     ]
-    student = {**choice.shape.__dict__, "scheme": choice.scheme.name}
+    student = {**choice.shape.as_dict(), "scheme": choice.scheme.name}
     del student["vocab_size"]
     return {
         "files": found.n_texts,

@@ -8,7 +8,7 @@ Standard library only, so that a device or a CI job can import it alone. It pred
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 SIZE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 PERCENTILES = ("p50", "p95", "p99")
@@ -112,6 +112,14 @@ class Shape:
     embedding_size: int | None = None  # ELECTRA's narrower embeddings; None: the same as hidden
     n_labels: int = 0  # 0: no head (sentence embeddings)
     head_layers: int = 0  # dense hidden x hidden layers before the classifier (BERT's pooler: 1)
+    # The stored layer of each pass and whether it exchanges query and key (exporters.passes); (): each layer runs once.
+    passes: tuple[int, ...] = ()
+    exchanged: tuple[bool, ...] = ()
+
+    @property
+    def n_passes(self) -> int:
+        """How many layers run: a stored layer may run more than once."""
+        return len(self.passes) or self.layers
 
     @property
     def table_rows(self) -> dict[str, int]:
@@ -131,6 +139,12 @@ class Shape:
         return found
 
     @property
+    def n_multiplications(self) -> int:
+        """Multiplications by weights per token: of a layer's matrices at each of its passes."""
+        per_pass = 4 * self.hidden**2 + 2 * self.hidden * self.ffn
+        return sum(rows * columns for rows, columns in self.matrices) + per_pass * (self.n_passes - self.layers)
+
+    @property
     def n_vector_values(self) -> int:
         """Biases and LayerNorm gains and offsets: always kept in float32."""
         width = self.embedding_size or self.hidden
@@ -144,6 +158,11 @@ class Shape:
         width = self.embedding_size or self.hidden
         tables = sum(self.table_rows.values()) * width
         return tables + sum(rows * columns for rows, columns in self.matrices) + self.n_vector_values
+
+    def as_dict(self) -> dict[str, Any]:  # Any: numbers, None and lists of them
+        """Return the numbers by name, as JSON knows them; without a pattern where each layer runs once."""
+        found = {name: value for name, value in self.__dict__.items() if value != ()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ The parts add up to the folder's bytes exactly: what is left of an ONNX file aft
 names, shapes, small constants). It reads files and runs nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 Kind = Literal[
     "embeddings", "weights", "scales", "vectors", "graph", "tokenizer", "labels", "manifest", "card", "other"
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     dtype: str  # of the tensor; "" for what is no tensor
     n_values: int
     bytes: int
-    uses: int  # nodes that read the tensor
+    uses: int  # nodes that read the tensor; those that only unpack or transpose it stand for their own readers
 
 
 def ledger(package_dir: Path) -> list[Part]:
@@ -67,6 +67,7 @@ def model_parts(path: Path, file: str) -> Iterator[Part]:
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             readers.setdefault(name, []).append((node, index))
+    count = _counter(model, readers)
     left = path.stat().st_size
     for tensor in model.graph.initializer:
         n_values = int(np.prod(tensor.dims, dtype=np.int64))
@@ -75,9 +76,25 @@ def model_parts(path: Path, file: str) -> Iterator[Part]:
         n_bytes = len(tensor.raw_data) or n_values * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         uses = readers.get(tensor.name, [])
         dtype = TensorProto.DataType.Name(tensor.data_type).lower()
-        yield Part(file, tensor.name, _kind(tensor, uses), dtype, n_values, n_bytes, len(uses))
+        yield Part(file, tensor.name, _kind(tensor, uses), dtype, n_values, n_bytes, count(tensor.name))
         left -= n_bytes
     yield Part(file, "graph", "graph", "", 0, left, 0)
+
+
+def _counter(model: ModelProto, readers: dict[str, list[tuple[NodeProto, int]]]) -> Callable[[str], int]:
+    """Return a function that counts the readers of a constant, seeing through nodes that are folded at loading."""
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    folded: set[str] = set()  # first outputs
+    for node in model.graph.node:
+        if node.input and constants.issuperset(node.input):
+            constants.update(node.output)
+            folded.add(node.output[0])
+
+    def count(name: str) -> int:
+        nodes = [node for node, _ in readers.get(name, [])]
+        return sum(count(node.output[0]) if node.output[0] in folded else 1 for node in nodes)
+
+    return count
 
 
 def _kind(tensor: TensorProto, uses: list[tuple[NodeProto, int]]) -> Kind:

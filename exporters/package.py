@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from exporters.passes import plain_config
+
 FORMAT = "tenmeg-package"
 FORMAT_VERSION = 1
 ARCHIVE_FOLDER = "package"  # what the archive unpacks into
@@ -131,8 +133,9 @@ def write_package(
         model: _read(model_path),
         "tokenizer.json": _tokenizer_json(tokenizer_dir),
         "tokenizer_config.json": _read(tokenizer_dir / "tokenizer_config.json"),
-        # _name_or_path is where the checkpoint lay on the machine that made it
-        "config.json": _dump({key: value for key, value in config.items() if key != "_name_or_path"}),
+        # _name_or_path is where the checkpoint lay on the machine that made it. Layers that repeat do so in the graph:
+        # its readers need the plain architecture, which is the one they know.
+        "config.json": _dump({key: value for key, value in plain_config(config).items() if key != "_name_or_path"}),
         "README.md": card.encode("utf-8"),
     }
     manifest = _manifest(info, cases, pair, model, contents)

@@ -5,7 +5,9 @@ gives ``last_hidden_state`` and ``sentence_embedding``, pooled and normalised as
 and sequence are dynamic, operators are standard (opset 20), labels and limits are in the model's metadata, and no
 path, stack trace or time is: one folder always gives the same bytes.
 
-It refuses other architectures than BERT, RoBERTa, XLM-R, DistilBERT and ELECTRA, pooling it does not know, a
+A weight that several layers or passes read (ALBERT's, or those of ``exporters.repeats``) is one tensor of the graph.
+
+It refuses other architectures than BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA and ALBERT, pooling it does not know, a
 ``max_length`` beyond the position table, and pickled weights unless they are allowed.
 """
 
@@ -25,12 +27,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
+import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+from exporters.identity import digest
+from exporters.passes import plain_type
 from exporters.pooling import MODES, Pooling
 
 logger = logging.getLogger(__name__)
 
 OPSET = 20  # the first with Gelu; later ones add nothing an encoder needs
-MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert")
 POSITION_OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions are counted from pad_token_id + 1
 TASKS = ("text-classification", "feature-extraction")
 
@@ -43,6 +48,7 @@ class ExportResult(NamedTuple):
     outputs: tuple[str, ...]
     n_nodes: int
     n_bytes: int
+    parameters: dict[str, str]  # the model's tensors, each once: name by ``exporters.identity.digest``
 
 
 class _Classifier(nn.Module):
@@ -138,7 +144,9 @@ def export_model(
     temporary = out_path.with_name(out_path.name + ".tmp")
     temporary.write_bytes(graph.SerializeToString(deterministic=True))
     temporary.replace(out_path)
-    return ExportResult(out_path, tuple(names), tuple(outputs), len(graph.graph.node), out_path.stat().st_size)
+    parameters = {digest(tensor.detach().numpy()): name for name, tensor in model.named_parameters()}
+    n_bytes = out_path.stat().st_size
+    return ExportResult(out_path, tuple(names), tuple(outputs), len(graph.graph.node), n_bytes, parameters)
 
 
 # config: PretrainedConfig's attributes depend on the architecture, so its type says nothing here
@@ -148,14 +156,14 @@ def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Poolin
     config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
     if task not in TASKS:
         raise ValueError(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
-    if config.model_type not in MODEL_TYPES:
+    if plain_type(config.model_type) not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
         raise ValueError(f"export: architecture {config.model_type!r} is not known. Use one of {known}.")
     if task == "feature-extraction" and (pooling is None or pooling.mode not in MODES):
         mode = pooling.mode if pooling else None
         raise ValueError(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
     positions = int(config.max_position_embeddings)
-    if config.model_type in POSITION_OFFSET_TYPES:
+    if plain_type(config.model_type) in POSITION_OFFSET_TYPES:
         positions -= int(config.pad_token_id) + 1
     if not 1 < max_length <= positions:
         raise ValueError(

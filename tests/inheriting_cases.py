@@ -181,6 +181,7 @@ def widened_context(times: int = 4, hidden: int = 32, model_type: str = "bert") 
         teacher=teacher.requires_grad_(False),
         teacher_hidden=wide,
         teacher_layers=(),
+        teacher_first_layers=(),
         teacher_n_layers=2,
         vocab_map=None,
         activations=measure_activations(teacher, family, rows),

@@ -38,6 +38,7 @@ from vocab.train import train_vocabulary
 
 N_ROWS, MAX_LENGTH, STUDENT_SIZE = 24, 48, 150
 TEACHER_HIDDEN, TEACHER_LAYERS, CACHED_LAYERS = 24, 3, (1, 3)
+FIRST_LAYERS = (1, 2, 3)  # cached for the first token: whatever a method may ask for
 LABELS = {"classification": ("a", "b", "c"), "regression": ("score",), "embedding": ()}
 MODEL_TYPES = ("bert", "roberta", "distilbert", "electra")
 
@@ -155,6 +156,7 @@ def context_of(
         vocab_map=vocab_map(),
         model_type=model_type,
         activations=activations_of(kind, model_type),
+        teacher_first_layers=FIRST_LAYERS,
     )
 
 
@@ -182,8 +184,9 @@ def cache_of(context: Context) -> TeacherCache:
     )  # fmt: skip
     rows = encode_rows(tokenizers()[0], table(), MAX_LENGTH)
     with torch.autocast("cpu", enabled=False):
-        shard = teacher_outputs(context.teacher, info, rows, context.teacher_layers, range(N_ROWS))
-    return TeacherCache([shard], context.teacher_layers)
+        kept = context.teacher_layers, range(N_ROWS), context.teacher_first_layers
+        shard = teacher_outputs(context.teacher, info, rows, *kept)
+    return TeacherCache([shard], context.teacher_layers, context.teacher_first_layers)
 
 
 def labels_of(kind: str) -> npt.NDArray[np.generic] | None:
@@ -217,8 +220,10 @@ def make_case(method: str, context: Context, options: dict[str, Any] | None = No
         torch.manual_seed(0)
         objective = load_method(method).objective_class(context, chosen)
     mixing = getattr(objective, "mixing", None)
-    rows = encoded()[1]
-    plain = Collator(rows, 0, takes_segments(model_type), labels_of(kind), cached, has_words=mixing is not None)
+    rows, labels = encoded()[1], labels_of(kind)
+    if cached is not None and hasattr(objective, "relabel"):
+        labels = objective.relabel(cached.outputs(range(N_ROWS)), labels).labels
+    plain = Collator(rows, 0, takes_segments(model_type), labels, cached, has_words=mixing is not None)
     return Case(objective, rows, collator_of(mixing, plain), context, chosen)
 
 

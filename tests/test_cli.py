@@ -69,7 +69,7 @@ def test_the_defaults_that_help_tells_are_the_recipes() -> None:
         if flag.place is None or name in ("teacher", "train", "model", "option"):
             continue
         section, _, key = flag.place.rpartition(".")
-        real = (recipe["stage"][0] if section == "stage" else recipe[section] if section else recipe)[key]
+        real = (recipe["stage"][0] if section == "stage" else recipe[section] if section else recipe).get(key)
         shown = said.get(str(flag.default), flag.default)
         if name == "eval":
             assert f"{recipe['data']['holdout']:.0%}".replace("%", " %") in str(shown)

@@ -53,7 +53,7 @@ VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("embedding", {"squash": "identity", "tied_bias": True, "basis": "singular"}),
     ],
 }
-REFUSED = {("finetune", "embedding")}
+REFUSED = {("finetune", "embedding"), ("teacher_predictions", "embedding")}
 DEFAULTS = [(name, kind, {}) for name in method_names() for kind in KINDS if (name, kind) not in REFUSED]
 CASES = DEFAULTS + [(name, kind, options) for name, more in VARIANTS.items() for kind, options in more]
 

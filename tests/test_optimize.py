@@ -70,7 +70,9 @@ def test_operators_are_counted_before_and_after(messy: Path, tmp_path: Path):
         "Add": 1, "Constant": 1, "Gemm": 1, "Identity": 1, "LayerNormalization": 1, "MatMul": 3, "Mul": 1, "Relu": 1,
         "Transpose": 1,
     }  # fmt: skip
-    assert result.ops_after == {"Add": 1, "LayerNormalization": 1, "MatMul": 4, "Mul": 1, "Sum": 1}
+    assert result.ops_after == {
+        "Add": 1, "LayerNormalization": 1, "MatMul": 4, "Mul": 1, "Sum": 1, "Transpose": 1,
+    }  # fmt: skip
 
 
 def test_the_numbers_stay(messy: Path, tmp_path: Path):
@@ -90,13 +92,16 @@ def test_equal_matrices_are_stored_once(messy: Path, tmp_path: Path):
     result = optimize(messy, tmp_path / "clean.onnx")
     constants = onnx.load(tmp_path / "clean.onnx").graph.initializer
     assert result.n_shared == 1
-    # the matrix and its transpose
-    assert sum(tuple(constant.dims) == (8, 8) for constant in constants) == 2
+    # the matrix that is read as it is and transposed too
+    assert sum(tuple(constant.dims) == (8, 8) for constant in constants) == 1
     assert "unused" not in {constant.name for constant in constants}
 
 
 def test_a_matrix_is_named_after_its_bias(tmp_path: Path):
     model = messy_model()
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    gemm.input[1] = "only_here"
+    model.graph.initializer.append(tensor("only_here", WEIGHT * 2))
     clean(model)
     assert "out.weight" in {constant.name for constant in model.graph.initializer}
 

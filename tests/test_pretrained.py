@@ -153,7 +153,7 @@ def test_a_pickle_is_read_where_the_user_allows_it(info: TeacherInfo, tmp_path: 
     [
         (
             {"student": {"layers": 2}},
-            "[student] pretrained brings its own layers, hidden, heads, ffn, init. Leave out l",
+            "[student] pretrained brings its own layers, hidden, heads, ffn, init, start_layers. Lea",
         ),
         ({"student": {"init": "teacher"}}, "Leave out init, or pretrained."),
         ({"vocab": {"size": 0}}, "[student] pretrained brings its own tokenizer. Leave out size of [vocab], or pret"),

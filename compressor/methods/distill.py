@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from compressor.families import n_passes
 from compressor.imitation import Imitation, Weights, without_dropout
 from compressor.objective import Context, model_inputs
 
@@ -60,7 +61,7 @@ class Objective(nn.Module):
                 temperature=options.temperature,
             ),
             width=config.hidden_size,
-            n_layers=config.num_hidden_layers,
+            n_layers=n_passes(config),
             layers=context.teacher_layers,
         )
 

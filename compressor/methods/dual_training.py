@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.cache import spread_layers
-from compressor.families import family_of
+from compressor.families import family_of, n_passes
 from compressor.imitation import Imitation, Weights, live_states, without_dropout
 from compressor.layout import pick_layers
 from compressor.mixed_teacher import MaskedHead, MixedTeacher, live_teacher, mapped_table, masked_head
@@ -113,7 +113,7 @@ class Objective(nn.Module):
                 temperature=options.temperature,
             ),
             width=config.hidden_size,
-            n_layers=config.num_hidden_layers,
+            n_layers=n_passes(config),
             layers=self.live_layers,
         )
         self.anchor = Imitation(
@@ -133,7 +133,7 @@ class Objective(nn.Module):
         self.projections = None
         if options.projection != "none":
             family = family_of(context.model_type)
-            layers = pick_layers(context.teacher_n_layers, config.num_hidden_layers)
+            layers = pick_layers(model.config.num_hidden_layers, config.num_hidden_layers)
             direction: Any = options.projection
             self.projections = SharedProjections(family, self.student, model, layers, direction)
             table_id = id(self.student.get_input_embeddings().weight)

@@ -1,0 +1,185 @@
+"""Begin with what the teacher gets right and how sure it is: four classes of rows, a stage before distillation (PTP).
+
+    loss = CE(W dropout(pooled) + b, class of the row)
+    class: {confidently, unconfidently} x {correct, wrong}, from the teacher's logits and the label of each row
+
+The pretraining with teacher's predictions of Pea-KD (arXiv 2009.14822): the student learns to tell how the teacher did
+on each training row, by a fresh linear layer on what its own last projection reads (the first token behind the family's
+head layers). That layer is thrown away, the task's own projection is drawn fresh, and everything else goes on bit for
+bit into the next stage, which teaches the task. The thresholds are medians over all training rows (0), numbers, or
+the paper's (``published``). For a score the classes are terciles of the teacher's error.
+
+A teacher is nearly always right on the rows that it has learned. ``out_of_fold = 5`` with ``base``, the pretrained
+model that it was made from, labels every row by a teacher that has not seen it. Refuses sentence embeddings, rows
+without labels, and to be the last stage, whose student could not answer.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.imitation import without_dropout
+from compressor.objective import Context, Relabelled, check_choice, check_shares, model_inputs
+from compressor.teacher_labels import (
+    CLASSES,
+    ERRORS,
+    PUBLISHED,
+    counts,
+    error_terciles,
+    median_thresholds,
+    ptp_labels,
+)
+
+logger = logging.getLogger(__name__)
+METHOD = "teacher_predictions"
+FEW_WRONG = 0.02  # of the rows: less is hardly anything to learn from (A3)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of ``teacher_predictions``."""
+
+    t1: float = 0.0  # confidence above which a correct prediction is a confident one; 0: their median
+    t2: float = 0.0  # the same for wrong ones
+    published: str = ""  # the paper's t1 and t2 for rte, mrpc, sst2, qnli or cola
+    dropout: float = 0.1  # in the whole student, while training
+    head: str = "fresh"  # what the next stage finds as the task's projection: a fresh one, or "keep" the one that was
+    out_of_fold: int = 0  # label each row by one of so many teachers, made on the rows of the other parts
+    base: str = ""  # for these: the pretrained model to make them from, folder or hub id
+    base_epochs: float = 0.0  # of these; 0: as 'tenmeg finetune'
+    base_learning_rate: float = 0.0  # of these; 0: as 'tenmeg finetune'
+
+    def __post_init__(self) -> None:
+        check_shares(METHOD, t1=self.t1, t2=self.t2, dropout=self.dropout)
+        check_choice(METHOD, "head", self.head, ("fresh", "keep"))
+        if self.published:
+            check_choice(METHOD, "published", self.published, tuple(PUBLISHED))
+            if self.t1 or self.t2:
+                raise ValueError(
+                    f"recipe: [[stage]] {METHOD!r} has published = {self.published!r} and t1 or t2, expected either. "
+                    "Leave out published, or t1 and t2."
+                )
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        given = {"base_epochs": self.base_epochs, "base_learning_rate": self.base_learning_rate}
+        for key, value in given.items():
+            if value < 0:
+                raise ValueError(f"recipe: [[stage]] {METHOD!r} option {key} = {value:g}, expected 0 or more.")
+        if self.out_of_fold < 0 or self.out_of_fold == 1:
+            raise ValueError(
+                f"recipe: [[stage]] {METHOD!r} option out_of_fold = {self.out_of_fold}, expected 0 (off) or at least 2 "
+                "parts. Use out_of_fold = 5."
+            )
+        if self.out_of_fold and not self.base:
+            raise ValueError(
+                f"recipe: [[stage]] {METHOD!r} option out_of_fold = {self.out_of_fold} has no base, expected the "
+                "pretrained model to make the teachers from: the one given has seen every row. Add base = 'MODEL', a "
+                "folder or hub id."
+            )
+        beside = [key for key, value in {"base": self.base, **given}.items() if value]
+        if beside and not self.out_of_fold:
+            raise ValueError(
+                f"recipe: [[stage]] {METHOD!r} has {beside[0]} without out_of_fold, expected both or none. Add "
+                f"out_of_fold = 5, or leave out {beside[0]}."
+            )
+
+    @property
+    def cached_layers(self) -> int:
+        """How many layers of the teacher's word states the method reads from the cache."""
+        return 0
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether the teacher's cached outputs are read: out of fold there are others."""
+        return not self.out_of_fold
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether rows must carry labels."""
+        return True
+
+
+class Objective(nn.Module):
+    """The student, and a linear layer for the classes of rows."""
+
+    is_scored = False  # the task's projection is not trained here
+    token_share = 0.5  # the paper stops after 4 of 6 epochs, and fine-tunes for 7 of 10
+
+    def __init__(self, context: Context, options: Options) -> None:
+        super().__init__()
+        if context.spec.kind == "embedding":
+            raise ValueError(
+                f"method {METHOD!r} got a sentence encoder, expected a task with labels. Use --method distill."
+            )
+        self.student, self.options = context.student, options
+        self.is_regression = context.spec.kind == "regression"
+        without_dropout(self.student, options.dropout)
+        projection = last_projection(self.student)
+        self.classes = nn.Linear(projection.in_features, len(ERRORS if self.is_regression else CLASSES))
+        if options.head == "fresh":
+            nn.init.normal_(projection.weight, std=self.student.config.initializer_range)
+            nn.init.zeros_(projection.bias)
+        projection.requires_grad_(False)
+
+    def relabel(self, outputs: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]) -> Relabelled:
+        """Return the class of every training row, and how many rows are in each.
+
+        Args:
+            outputs: of the teacher on all training rows (rows, classes), or (rows, 1) for a score.
+            labels: of the rows (rows,), ids or scores.
+        """
+        if self.is_regression:
+            made, (low, high) = error_terciles(outputs, labels)
+            named: dict[str, Any] = {"rows": len(made), "error_1": low, "error_2": high, **counts(made, ERRORS)}
+        else:
+            t1, t2 = self._thresholds(outputs, labels)
+            made = ptp_labels(outputs, labels, t1, t2)
+            named = {"rows": len(made), "t1": t1, "t2": t2, **counts(made, CLASSES)}
+        facts = {**named, **({"out_of_fold": self.options.out_of_fold} if self.options.out_of_fold else {})}
+        note = "" if self.is_regression else self._note(facts)
+        return Relabelled(made, {**facts, "note": note} if note else facts)
+
+    def _thresholds(self, outputs: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]) -> tuple[float, float]:
+        if self.options.published:
+            return PUBLISHED[self.options.published]
+        medians = median_thresholds(outputs, labels)
+        return self.options.t1 or medians.t1, self.options.t2 or medians.t2
+
+    def _note(self, facts: dict[str, Any]) -> str:
+        """Return a sentence, which is also a warning, where nearly every prediction is right."""
+        n_wrong = facts["confidently_wrong"] + facts["unconfidently_wrong"]
+        if n_wrong >= FEW_WRONG * facts["rows"]:
+            return ""
+        named = ", ".join(f"{name.replace('_', ' ')} {facts[name]:,}" for name in CLASSES)
+        note = f"the teacher is wrong on {n_wrong:,} of {facts['rows']:,} training rows ({named})"
+        if not self.options.out_of_fold:
+            note += "; out_of_fold = 5 with base = the model it was made from labels rows by teachers new to them"
+        logger.warning("%s: %s", METHOD, note)
+        return note
+
+    def forward(self, labels: Tensor, **batch: Tensor) -> dict[str, Tensor]:
+        """Return the one term ``predictions``; ``labels`` is (batch,) of the classes that ``relabel`` returned."""
+        read: list[Tensor] = []
+        projection = last_projection(self.student)
+        # A hook, for every family has head layers of its own; only for this pass, or copies of the student had it too.
+        hook = projection.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
+        try:
+            self.student(**model_inputs(batch))
+        finally:
+            hook.remove()
+        logits = self.classes(read[0]).float()  # (batch, classes of rows)
+        return {"predictions": F.cross_entropy(logits, labels)}
+
+
+def last_projection(student: nn.Module) -> nn.Linear:
+    """Return the linear layer that ends a classifier: ``classifier``, or ``classifier.out_proj`` behind its own."""
+    head = student.get_submodule("classifier")
+    found = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+    assert found.out_features == student.config.num_labels  # type: ignore[union-attr]
+    return found
