@@ -33,17 +33,21 @@ def comparison_table(result: dict[str, Any]) -> str:
     facts = "; ".join(
         f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
         f"{each['setting']['epochs']:g} epochs in batches of {each['setting']['batch_size']}, "
-        f"teacher {100 * each['teacher']:.2f}"
+        f"teacher {100 * each['teacher']:.2f}, {_seeds(each)}"
         for each in sets
     )
     shape = result["shape"]
-    seeds = "one seed, no spread" if result["seeds"] == 1 else f"mean and standard deviation of {result['seeds']} seeds"
     note = (
-        f"Points on {result['evaluated_on']}, {seeds}. Student: {shape['layers']} layers x {shape['hidden']}, FFN "
-        f"{shape['ffn']}. Maps take {100 * result['share']:.0f} % of the steps. {facts}. One thread per run, "
-        f"{result['processes']} runs at a time. Repeat: `{result['command']} --seeds {result['seeds']}`."
+        f"Points on {result['evaluated_on']}, mean and standard deviation over the seeds. Student: {shape['layers']} "
+        f"layers x {shape['hidden']}, FFN {shape['ffn']}. Maps take {100 * result['share']:.0f} % of the steps. "
+        f"{facts}. One thread per run, {result['processes']} runs at a time. Repeat: `{result['command']}`."
     )
     return f"{_table(rows)}\n\n{note}\n\n{_claims(sets)}"
+
+
+def _seeds(one: dict[str, Any]) -> str:
+    n_seeds = len(one["arms"][0]["scores"])
+    return "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
 
 
 def _claims(sets: list[dict[str, Any]]) -> str:

@@ -28,16 +28,16 @@ def comparison_table(result: dict[str, Any]) -> str:
     facts = "; ".join(
         f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
         f"{each['setting']['epochs']:g} epochs in batches of {each['setting']['batch_size']}, "
-        f"teacher {100 * each['teacher']:.2f}"
+        f"teacher {100 * each['teacher']:.2f}, seeds: {len(each['arms'][0]['scores'])}"
         for each in sets
     )
-    shape, n_seeds = result["shape"], result["seeds"]
-    seeds = "one seed, no spread" if n_seeds == 1 else f"mean and standard deviation of {n_seeds} seeds"
+    shape = result["shape"]
     note = (
-        f"Points on {result['evaluated_on']}, {seeds}. Students: {shape['hidden']} wide, {shape['heads']} heads, FFN "
-        f"{shape['ffn']}, 5,000 tokens; bytes of the int8 package of {sets[0]['set']} by prediction. The teacher's "
-        f"predictions take {100 * result['share']:.0f} % of the steps, which are as many in every arm. {facts}. One "
-        f"thread per run, {result['processes']} runs at a time. Repeat: `{result['command']}`."
+        f"Points on {result['evaluated_on']}, mean and standard deviation over the seeds. Students: {shape['hidden']} "
+        f"wide, {shape['heads']} heads, FFN {shape['ffn']}, 5,000 tokens; bytes of the int8 package of "
+        f"{sets[0]['set']} by prediction. The teacher's predictions take {100 * result['share']:.0f} % of the steps, "
+        f"which are as many in every arm. {facts}. One thread per run, {result['processes']} runs at a time. Repeat: "
+        f"`{result['command']}`."
     )
     return f"{_table(rows)}\n\n{note}\n\n{_gain_lines(sets)}"
 

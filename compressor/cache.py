@@ -3,10 +3,12 @@
 One shard holds ``SHARD_ROWS`` rows in ``.npy`` files: ``output`` (rows, classes or width) float32, ``states``
 (units, layers, width) float16, ``units`` (units) int32 (which word a state belongs to, see ``compressor.batches``),
 ``starts`` (rows + 1) int64 and ``first`` (rows, first layers, width) float16, the states of each row's first token.
-``states`` and ``units`` are left out when no layer is asked for, ``first`` when none of its own layers is. Shards are
-renamed into place when they are whole, so a killed run computes only what is missing.
+``states`` and ``units`` are left out when no layer is asked for, ``first`` when none of its own layers is;
+``layers.json`` says which are there. Shards are renamed into place when they are whole, so a killed run computes only
+what is missing.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 SHARD_ROWS = 4096
+LAYERS = "layers.json"
 NONE = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -38,7 +41,8 @@ class TeacherCache:
 
     shards: list[ShardOutput]
     layers: tuple[int, ...]  # which hidden states of the teacher are here; 0 is the embedding output
-    first_layers: tuple[int, ...] = ()  # which of them are here for the first token alone
+    first_layers: tuple[int, ...] = ()  # of which the first token's alone is read
+    first_places: tuple[int, ...] = ()  # where these are in ``ShardOutput.first``
 
     def outputs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return (rows, classes or width)."""
@@ -59,7 +63,9 @@ class TeacherCache:
 
     def first(self, rows: Sequence[int]) -> Tensor:
         """Return the states of the first token (rows, first layers, width), float16."""
-        return torch.from_numpy(np.stack([self.shards[row // SHARD_ROWS].first[row % SHARD_ROWS] for row in rows]))
+        places = list(self.first_places)
+        found = [self.shards[row // SHARD_ROWS].first[row % SHARD_ROWS][places] for row in rows]
+        return torch.from_numpy(np.stack(found))
 
 
 def spread_layers(n_layers: int, n_wanted: int) -> tuple[int, ...]:
@@ -79,6 +85,8 @@ def fill_cache(
     """Compute the shards that are missing in ``folder``; ``progress`` is told the rows done."""
     is_kept = {"states": bool(layers), "units": bool(layers), "first": bool(first_layers)}
     folder.mkdir(parents=True, exist_ok=True)
+    kept = {"words": list(layers), "first": list(first_layers)}
+    (folder / LAYERS).write_text(json.dumps(kept) + "\n", encoding="utf-8")
     for number, start in enumerate(range(0, n_rows, SHARD_ROWS)):
         rows = range(start, min(start + SHARD_ROWS, n_rows))
         shard_dir = folder / f"{number:05d}"
@@ -94,7 +102,17 @@ def fill_cache(
 
 
 def open_cache(folder: Path, layers: tuple[int, ...], first_layers: tuple[int, ...] = ()) -> TeacherCache:
-    """Return the cache in ``folder``, mapped into memory; what is not asked for is not opened."""
+    """Return the cache in ``folder``, mapped into memory; what is not asked for is not opened.
+
+    Raises:
+        ValueError: if layers that are asked for are not there.
+    """
+    kept = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
+    if (layers and kept["words"] != list(layers)) or not set(first_layers) <= set(kept["first"]):
+        raise ValueError(
+            f"teacher: the cache in {folder} has word states of layers {kept['words']} and first states of "
+            f"{kept['first']}, expected {list(layers)} and {list(first_layers)}. Delete it to compute it again."
+        )
     no_units = np.zeros(0, dtype=np.int32)
     shards = []
     for shard_dir in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.endswith(".tmp")):
@@ -106,4 +124,4 @@ def open_cache(folder: Path, layers: tuple[int, ...], first_layers: tuple[int, .
         if first_layers:
             first = np.load(shard_dir / "first.npy", mmap_mode="r")
         shards.append(ShardOutput(output, states, units, starts, first))
-    return TeacherCache(shards, layers, first_layers)
+    return TeacherCache(shards, layers, first_layers, tuple(kept["first"].index(layer) for layer in first_layers))

@@ -186,7 +186,9 @@ def cache_of(context: Context) -> TeacherCache:
     with torch.autocast("cpu", enabled=False):
         kept = context.teacher_layers, range(N_ROWS), context.teacher_first_layers
         shard = teacher_outputs(context.teacher, info, rows, *kept)
-    return TeacherCache([shard], context.teacher_layers, context.teacher_first_layers)
+    return TeacherCache(
+        [shard], context.teacher_layers, context.teacher_first_layers, tuple(range(len(context.teacher_first_layers)))
+    )
 
 
 def labels_of(kind: str) -> npt.NDArray[np.generic] | None:

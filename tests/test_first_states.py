@@ -90,6 +90,11 @@ class TestCache:
         whole = teacher_outputs(model, info, rows, (), range(N_ROWS), (2, 3))
         assert cache.first(range(N_ROWS)).shape == (N_ROWS, 2, TEACHER_HIDDEN)
         np.testing.assert_allclose(cache.first([3, 23]).numpy(), whole.first[[3, 23]], atol=5e-2)
+        some = open_cache(tmp_path, (), (3,))
+        assert torch.equal(some.first([3, 23]), cache.first([3, 23])[:, 1:])
+        for words, first in (((2,), ()), ((), (1,)), ((1,), (2, 3, 4))):
+            with pytest.raises(ValueError, match="Delete it to compute it again"):
+                open_cache(tmp_path, words, first)
 
     def test_a_run_keeps_what_its_stages_ask_for_and_without_first_states_its_key_is_the_old_one(self) -> None:
         teacher, student = Shape(30000, 768, 12, 12, 3072, 512), Shape(5000, 192, 3, 3, 768, 128)
