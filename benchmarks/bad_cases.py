@@ -3,6 +3,7 @@
 from benchmarks import bad_files as bad
 from benchmarks.bad_files import Case
 from benchmarks.bad_limits import LIMITS, PACKAGES, RECIPES
+from benchmarks.bad_repeats import REPEATS
 from benchmarks.bad_starts import STARTS
 
 COMPRESS = "compress --teacher {teacher} --train {train} --eval {dev} --output {out}"
@@ -281,4 +282,4 @@ TEACHERS = [
     ),
 ]  # fmt: skip
 
-CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *RECIPES, *PACKAGES)
+CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES)

@@ -2,8 +2,7 @@
 
     python -m benchmarks.pea_kd --data DIR --sst2-teacher MODEL --work DIR [--tune]
 
-``DIR`` holds SST-2, MRPC, CLINC150 and SNIPS; the teachers of the last three are fine-tuned here from the
-all-MiniLM-L6-v2 of the extra ``demo``.
+``DIR`` holds SST-2, MRPC, STS-B and CLINC150; the teachers of the last three are made as in ``benchmarks.inheritance``.
 Students of 1, 2 and 3 stored layers (128 wide, 4 heads, FFN 512, 5,000 tokens) start as parts of their teacher and are
 trained by patient distillation: alone; with every layer run twice; run twice with query and key exchanged; after a
 stage on the teacher's predictions; with all of it. Beside them stands a plain student of twice the layers, so narrow
@@ -17,7 +16,6 @@ import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: threads that wait must not hold the cores
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,15 +23,12 @@ from typing import Any
 import click
 
 from benchmarks.arms import Prepared, prepare, run_all, slug, stage, summary
-from benchmarks.inheritance import SETS as INHERITANCE_SETS
-from benchmarks.inheritance import TUNING_SETS, Setting, sets
+from benchmarks.inheritance import SETS, TUNING_SETS, sets
 from compressor.journal import versions, write_json
 from exporters.budget import Shape
 from exporters.measure import machine
 
 RESULTS_DIR = Path("docs/results")
-SETS = {name: INHERITANCE_SETS[name] for name in ("SST-2", "MRPC", "CLINC150")}
-SETS |= {"SNIPS": Setting(("train.jsonl", "dev.jsonl"), 13_084, 1.0, 64, 1)}
 SHAPE = {"hidden": 128, "heads": 4, "ffn": 512}
 TOKENS = 5000
 POSITIONS = 64  # of about what the texts need; for the choice of the narrow student
@@ -116,7 +111,8 @@ def tuning(epochs: float) -> dict[str, dict[str, Any]]:
 def main(data: Path, sst2_teacher: Path, work: Path, tune: bool, seeds: int, processes: int) -> None:
     """Run the arms and write the table."""
     started = time.monotonic()
-    prepared = prepared_sets(data, sst2_teacher, work, tune)
+    names = TUNING_SETS if tune else tuple(SETS)
+    prepared = sets(data, sst2_teacher, work, {name: SETS[name] for name in names}, tune)
     deepest = arm({"layers": 6}, *patient(1.0))  # reads every layer of the teacher that any arm reads
     facts = [prepare(each, deepest) for each in prepared]
     numbers = range(1 if tune else seeds)
@@ -158,24 +154,6 @@ def main(data: Path, sst2_teacher: Path, work: Path, tune: bool, seeds: int, pro
             "machine": machine(),
         },
     )
-
-
-def prepared_sets(data: Path, sst2_teacher: Path, work: Path, is_tuning: bool) -> list[Prepared]:
-    """Return the sets, with SNIPS as rows."""
-    rows = work / "rows" / "SNIPS"
-    rows.mkdir(parents=True, exist_ok=True)
-    for source, name in (("train", "train.jsonl"), ("valid", "dev.jsonl")):
-        texts, labels = (
-            (data / "SNIPS" / source / file).read_text(encoding="utf-8").splitlines() for file in ("seq.in", "label")
-        )
-        lines = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
-        (rows / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    names = TUNING_SETS if is_tuning else tuple(SETS)
-    found = []
-    for name in names:
-        root = rows.parent if name == "SNIPS" else data
-        found += sets(root, sst2_teacher, work, {name: SETS[name]}, is_tuning)
-    return found
 
 
 def _in_batches(prepared: Prepared, is_tuning: bool) -> dict[str, dict[str, Any]]:

@@ -62,7 +62,7 @@ def _times(row: dict[str, Any], ending: str) -> str:
 
 def _note(result: dict[str, Any]) -> str:
     return (
-        f"One thread, {result['setting']['tokens']} tokens, all files of a shape in turn, "
+        f"Processor time of one thread, {result['setting']['tokens']} tokens, all files of a shape in turn, "
         f"{result['machine'].get('cpu', 'this machine')}, onnxruntime {result['machine']['onnxruntime']}; memory above "
         f"that of a process without a model. Repeat: `{result['command']}`."
     )

@@ -119,17 +119,19 @@ def load(
     threads: int = 1,
     verify: bool = True,
     self_test: bool = True,
+    prepack: bool = True,
     providers: list[str] | None = None,
 ) -> Package:
     """Return the package in a folder; ``PackageError`` if anything is not exactly what its manifest says.
 
     One thread is best for models of this size. ``verify=False`` compares names and sizes but no hashes,
-    ``self_test=False`` runs no case; ``providers`` are onnxruntime's, the CPU when left out.
+    ``self_test=False`` runs no case; ``prepack=False`` is slower and keeps no second copy of the weights in memory;
+    ``providers`` are onnxruntime's, the CPU when left out.
     """
     manifest, n_bytes = read_manifest(Path(path), verify=verify)
     tokenizer_json = _read_files(Path(path), manifest, verify=verify)
     n_bytes += sum(entry["bytes"] for entry in manifest["files"].values())
-    session = _open_session(Path(path), manifest, threads, providers)
+    session = _open_session(Path(path), manifest, threads, prepack, providers)
     package = Package(manifest, n_bytes, *_open_tokenizer(tokenizer_json, manifest), session)
     if self_test:
         _self_test(package)
@@ -268,12 +270,15 @@ def _open_tokenizer(content: bytes, manifest: dict[str, Any]) -> tuple[tokenizer
     return tokenizer, [slot for place, slot in slots if slot[0] is None or slot[0] not in which[:place]]
 
 
-def _open_session(folder: Path, manifest: dict[str, Any], threads: int, providers: list[str] | None) -> Any:
+def _open_session(
+    folder: Path, manifest: dict[str, Any], threads: int, prepack: bool, providers: list[str] | None
+) -> Any:
     wanted = providers or ["CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     try:
         # From the file: of bytes onnxruntime would keep a second copy.
         session = onnxruntime.InferenceSession(str(folder / manifest["model"]), options, providers=wanted)

@@ -115,6 +115,8 @@ def test_its_package_opens_where_there_is_no_torch_and_answers(albert_export, ti
         json.loads((tmp_path / "package" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["type"] == "Unigram"
     )
     assert package.predict("the film was wonderful").label == "positive"
+    slim = runtime.load(tmp_path / "package", prepack=False)
+    assert slim.predict("a dull plot") == package.predict("a dull plot")
     assert json.loads(command("verify", tmp_path / "package", "--eval", tiny_rows.dev, "--json"))["accuracy"] > 0.9
     shown = command("measure", tmp_path / "package", "--runs", "3")
     assert "4 x  albert_layer_groups.0.albert_layers.0.attention.dense.int8" in shown
