@@ -182,6 +182,7 @@ def test_four_bits_that_would_unpack_in_an_ort_file_are_refused(twins: dict[str,
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
+@pytest.mark.slow
 def test_an_albert_sentence_encoder_keeps_no_pooler(albert_dir: Path, tmp_path: Path):
     path = tmp_path / "model.onnx"
     result = export_model(albert_dir, path, "feature-extraction", 32, Pooling("mean", normalize=True))

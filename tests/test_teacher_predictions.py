@@ -162,6 +162,7 @@ def stages(**options: Any) -> list[dict[str, Any]]:
     return [{"method": METHOD, "epochs": 1, "options": options}, {"method": "distill", "epochs": 1}]
 
 
+@pytest.mark.slow
 def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fold_goes_on(
     base_dir: Path, tiny_teacher_dir: Path, tiny_rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
