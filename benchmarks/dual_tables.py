@@ -1,20 +1,20 @@
 """The tables of docs/dual-training.md, from the results of dual_training, vocab_rules and task_agnostic."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+from benchmarks.tables import Table, markdown, of_results, score, tuning_table
 
-def dual_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
+
+def dual_tables(results: dict[str, dict[str, Any]]) -> dict[str, Table]:
     """Return the tables by the name of their place in a page; those without a result are left out."""
-    made: dict[str, Callable[[dict[str, Any]], str]] = {
+    made = {
         "dual_training": comparison_table,
         "dual_tuning": tuning_table,
         "vocab_rules": rules_table,
         "task_agnostic": task_table,
         "mixed_speed": speed_table,
     }
-    return {name.replace("_", "-"): partial(table, results[name]) for name, table in made.items() if name in results}
+    return of_results(results, made)
 
 
 def comparison_table(result: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ def comparison_table(result: dict[str, Any]) -> str:
         row = [first["name"]]
         for each in sets:
             found = each["arms"][index]
-            row += [_score(found), f"{found['train_seconds']:.0f}"]
+            row += [score(found), f"{found['train_seconds']:.0f}"]
         rows.append(row)
     facts = "; ".join(
         f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
@@ -45,7 +45,7 @@ def comparison_table(result: dict[str, Any]) -> str:
         f"vocabulary {large:,}. {facts}. One thread per run. Repeat: "
         f"`{result['command']}`."
     )
-    return f"{_table(rows)}\n\n{note}\n\n{_differences(sets)}"
+    return f"{markdown(rows)}\n\n{note}\n\n{_differences(sets)}"
 
 
 def _differences(sets: list[dict[str, Any]]) -> str:
@@ -68,15 +68,6 @@ def _differences(sets: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def tuning_table(result: dict[str, Any]) -> str:
-    """Return the settings that were compared on held-out training rows."""
-    names = ["setting", *(each["set"] for each in result["sets"])]
-    rows = [names, ["---"] * len(names)]
-    for index, first in enumerate(result["sets"][0]["arms"]):
-        rows.append([first["name"], *(f"{100 * each['arms'][index]['mean']:.2f}" for each in result["sets"])])
-    return f"{_table(rows)}\n\nOne seed, {result['evaluated_on']}. Repeat: `{result['command']}`."
-
-
 def rules_table(result: dict[str, Any]) -> str:
     """Return the rules of vocab.rules at equal bytes."""
     names = ["set", "rule", "tokens", "vocabulary bytes", "tokens per text", "accuracy"]
@@ -86,13 +77,13 @@ def rules_table(result: dict[str, Any]) -> str:
             f"{row['size']:,}",
             f"{row['vocabulary_bytes']:,}",
             f"{row['student_tokens_per_text']:.2f}",
-            _score(row),
+            score(row),
         )
         rows.append([row["set"], row["name"], *cells])
     n_seeds = result["seeds"]
     what = "One seed" if n_seeds == 1 else f"Mean and standard deviation over {n_seeds} seeds"
     note = f"{what}, in points on dev. Repeat: `{result['command']} --seeds {n_seeds}`."
-    return f"{_table(rows)}\n\n{note}"
+    return f"{markdown(rows)}\n\n{note}"
 
 
 def task_table(result: dict[str, Any]) -> str:
@@ -110,7 +101,7 @@ def task_table(result: dict[str, Any]) -> str:
         f"teacher {pairs['teacher']:.4f}, package {pairs['package']:.4f}. One seed, dev sets. "
         f"Repeat: `{result['command']}`."
     )
-    return f"{_table(rows)}\n\n{note}"
+    return f"{markdown(rows)}\n\n{note}"
 
 
 def speed_table(result: dict[str, Any]) -> str:
@@ -120,12 +111,3 @@ def speed_table(result: dict[str, Any]) -> str:
         f"Lines per second of {result['data']} ({result['lines']:,} lines), one process: {speeds}. "
         f"Repeat: `{result['command']}`."
     )
-
-
-def _score(row: dict[str, Any]) -> str:
-    spread = row["spread"]
-    return f"{100 * row['mean']:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -22,11 +22,9 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, finetuned_teacher, prepare, run_all, slug, stage, summary, write_subset
-from compressor.journal import versions, write_json
-from exporters.measure import machine
+from benchmarks.arms import Prepared, finetuned_teacher, prepare, stage, write_subset
+from benchmarks.comparison import in_batches, options, run_arms, write_comparison
 
-RESULTS_DIR = Path("docs/results")
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
 VOCAB = {"size": 5000}
 ROWS = {"SST-2": 20_000, "CLINC150": 15_000}
@@ -37,7 +35,6 @@ BATCH_SIZES = {"SST-2": 128, "CLINC150": 64}
 STAGE_ONE = 0.2  # of the steps, for arms with two stages
 RATE = 1e-3
 EPS = 1e4
-SEEDS = 3
 
 
 def arm(*stages: dict[str, Any], init: str = "random", vocab: Mapping[str, Any] = VOCAB) -> dict[str, Any]:
@@ -118,14 +115,8 @@ def sets(data: Path, sst2_teacher: Path, work: Path, is_tuning: bool) -> list[Pr
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data sets.")
-@click.option("--sst2-teacher", required=True, type=click.Path(path_type=Path, exists=True), help="SST-2 classifier.")
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Where the runs go.")
-@click.option("--tune", is_flag=True, help="Compare settings on held-out training rows, one seed.")
+@options
 @click.option("--only", multiple=True, help="First letters of the arms to run; all when left out.")
-@click.option("--set", "set_names", multiple=True, help="Sets to run; both when left out.")
-@click.option("--seeds", default=SEEDS, show_default=True)
-@click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
 def main(
     data: Path,
     sst2_teacher: Path,
@@ -138,45 +129,30 @@ def main(
 ) -> None:
     """Run the arms and write the table."""
     started = time.monotonic()
-    tables = []
-    prepared_sets = [each for each in sets(data, sst2_teacher, work, tune) if not set_names or each.name in set_names]
-    numbers = range(1 if tune else seeds)
+    prepared = [each for each in sets(data, sst2_teacher, work, tune) if not set_names or each.name in set_names]
     epochs = TUNING_EPOCHS if tune else EPOCHS
-    plans = [(each, (tuning if tune else arms)(epochs[each.name])) for each in prepared_sets]
-    for each, found in plans:
-        for settings in found.values():
-            for one in settings["stage"]:
-                one["batch_size"] = BATCH_SIZES[each.name]
-    plans = [(each, {k: v for k, v in found.items() if not only or k.startswith(only)}) for each, found in plans]
-    facts = [prepare(each, arm(stage("distill", 1.0, RATE))) for each in prepared_sets]
-    jobs = [(each, slug(name), found[name], seed) for each, found in plans for seed in numbers for name in found]
-    results = run_all(jobs, processes)
-    for (each, found), known in zip(plans, facts, strict=True):
-        mine = [(job, result) for job, result in zip(jobs, results, strict=True) if job[0] == each]
-        rows = [
-            summary(name, [result for job, result in mine if job[1] == slug(name)], known["metric"]) for name in found
-        ]
-        tables.append({"set": each.name, **known, "epochs": epochs[each.name], "arms": rows})
-        for row in rows:
-            shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"
-            click.echo(f"{each.name:9} {row['name']:50} {shown}")
-    path = RESULTS_DIR / ("dual_tuning.json" if tune else "dual_training.json")
-    options = " --tune" if tune else ""
-    write_json(
-        path,
+    plans = {}
+    for each in prepared:
+        found = (tuning if tune else arms)(epochs[each.name])
+        chosen = {name: one for name, one in found.items() if not only or name.startswith(only)}
+        plans[each.name] = in_batches(chosen, BATCH_SIZES[each.name])
+    facts = [{**prepare(each, arm(stage("distill", 1.0, RATE))), "epochs": epochs[each.name]} for each in prepared]
+    counts = dict.fromkeys(plans, 1 if tune else seeds)
+    results = run_arms(prepared, plans, counts, processes)
+    option = " --tune" if tune else ""
+    write_comparison(
+        "dual_tuning" if tune else "dual_training",
+        started,
+        prepared,
+        facts,
+        results,
         {
-            "version": 1,
-            "command": f"python -m benchmarks.dual_training --data DIR --sst2-teacher MODEL --work DIR{options}",
+            "command": f"python -m benchmarks.dual_training --data DIR --sst2-teacher MODEL --work DIR{option}",
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": len(numbers),
+            "seeds": max(counts.values()),
             "shape": SHAPE,
             "batch_sizes": BATCH_SIZES,
             "processes": processes,
-            "seconds_now": round(time.monotonic() - started),
-            "arm_seconds": round(sum(result["seconds"] for result in results)),
-            "sets": tables,
-            "versions": versions(),
-            "machine": machine(),
         },
     )
 

@@ -25,16 +25,13 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks.arms import Prepared, finetuned_teacher, prepare, run_all, slug, stage, summary, write_subset
+from benchmarks.arms import Prepared, finetuned_teacher, prepare, stage, write_subset
+from benchmarks.comparison import in_batches, options, run_arms, summaries, write_comparison
 from benchmarks.docstring_search import teacher_folder
-from compressor.journal import versions, write_json
-from exporters.measure import machine
 
-RESULTS_DIR = Path("docs/results")
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
 RATE = 1e-3  # where a student starts at random or pretrained
 SLICED_RATE = 2e-3  # where it starts as a part of its teacher
-SEEDS = 3
 
 
 class Setting(NamedTuple):
@@ -191,15 +188,9 @@ def sets(
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data sets.")
-@click.option("--sst2-teacher", required=True, type=click.Path(path_type=Path, exists=True), help="SST-2 classifier.")
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Where the runs go.")
-@click.option("--tune", is_flag=True, help="Compare settings on held-out training rows, one seed.")
+@options
 @click.option("--curve", is_flag=True, help="Score some arms all along, one seed.")
 @click.option("--only", multiple=True, help="Beginnings of the arms' names to run; all when left out.")
-@click.option("--set", "set_names", multiple=True, help="Sets to run; all when left out.")
-@click.option("--seeds", default=SEEDS, show_default=True)
-@click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
 def main(
     data: Path,
     sst2_teacher: Path,
@@ -217,65 +208,33 @@ def main(
     names = set_names or (TUNING_SETS if tune else CURVE_SETS if curve else tuple(SETS))
     prepared = sets(data, sst2_teacher, work, {name: SETS[name] for name in names}, tune)
     facts = [prepare(each, arm(stage("distill", 1.0, RATE), pretrained=pretrained)) for each in prepared]
-    numbers = range(1 if tune or curve else seeds)
+    counts = {each.name: 1 if tune or curve else min(seeds, SETS[each.name].seeds) for each in prepared}
     plans = {each.name: _plan(SETS[each.name], pretrained, tune, curve, only) for each in prepared}
-    results = _run(prepared, plans, numbers, processes)
-    metrics = {each.name: known["metric"] for each, known in zip(prepared, facts, strict=True)}
+    results = run_arms(prepared, plans, counts, processes)
     if not tune and not curve:
-        for each in prepared:
-            rows = _summaries(results[each.name], metrics[each.name])
+        for each, known in zip(prepared, facts, strict=True):
+            rows = summaries(results[each.name], known["metric"])
             found = in_equal_time(SETS[each.name].epochs, pretrained, rows)
-            plans[each.name] |= _in_batches(found, SETS[each.name])
-        results = _run(prepared, plans, numbers, processes)
-    tables = []
-    for each, known in zip(prepared, facts, strict=True):
-        rows = _summaries(results[each.name], known["metric"])
-        tables.append({"set": each.name, **known, "setting": SETS[each.name]._asdict(), "arms": rows})
-        for row in rows:
-            shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"
-            click.echo(f"{each.name:9} {row['name']:60} {shown}")
+            both = plans[each.name] | in_batches(found, SETS[each.name].batch_size)
+            plans[each.name] = dict(sorted(both.items()))  # an arm at equal time below its own
+        results = run_arms(prepared, plans, counts, processes)
     kind, option = ("tuning", " --tune") if tune else ("curve", " --curve") if curve else ("", "")
-    write_json(
-        RESULTS_DIR / f"inheritance{f'_{kind}' if kind else ''}.json",
+    facts = [{**known, "setting": SETS[each.name]._asdict()} for each, known in zip(prepared, facts, strict=True)]
+    write_comparison(
+        f"inheritance{f'_{kind}' if kind else ''}",
+        started,
+        prepared,
+        facts,
+        results,
         {
-            "version": 1,
             "command": f"python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR{option}",
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": len(numbers),
+            "seeds": max(counts.values()),
             "shape": SHAPE,
             "share": SHARE,
             "processes": processes,
-            "seconds_now": round(time.monotonic() - started),
-            "arm_seconds": round(
-                sum(one["seconds"] for each in results.values() for arm in each.values() for one in arm)
-            ),
-            "sets": tables,
-            "versions": versions(),
-            "machine": machine(),
         },
     )
-
-
-def _run(
-    prepared: list[Prepared], plans: dict[str, dict[str, dict[str, Any]]], seeds: range, processes: int
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return the results of every arm by set and name, a seed each; what has run before is not run again."""
-    jobs = [
-        (each, name, seed)
-        for seed in seeds
-        for each in prepared
-        if seed < SETS[each.name].seeds
-        for name in plans[each.name]
-    ]  # seeds one after the other: a table that is cut short has them all of the first
-    done = run_all([(each, slug(name), plans[each.name][name], seed) for each, name, seed in jobs], processes)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {each.name: {} for each in prepared}
-    for (each, name, _), result in zip(jobs, done, strict=True):
-        found[each.name].setdefault(name, []).append(result)
-    return found
-
-
-def _summaries(results: dict[str, list[dict[str, Any]]], metric: str) -> list[dict[str, Any]]:
-    return [summary(name, found, metric) for name, found in sorted(results.items())]
 
 
 def _plan(
@@ -292,14 +251,8 @@ def _plan(
         for each in found.values():
             for one in each["stage"]:
                 one["evaluate_every"] = max(1, round(setting.rows / setting.batch_size * setting.epochs / 12))
-    return _in_batches({name: each for name, each in found.items() if not only or name.startswith(only)}, setting)
-
-
-def _in_batches(found: dict[str, dict[str, Any]], setting: Setting) -> dict[str, dict[str, Any]]:
-    for each in found.values():
-        for one in each["stage"]:
-            one["batch_size"] = setting.batch_size
-    return found
+    chosen = {name: each for name, each in found.items() if not only or name.startswith(only)}
+    return in_batches(chosen, setting.batch_size)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The tables of docs/inheriting.md, from the results of inheritance and inheriting_speed."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
+from benchmarks.tables import Table, described_sets, markdown, of_results, repeat_line, score, tuning_table
 
-def inheritance_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
+
+def inheritance_tables(results: dict[str, dict[str, Any]]) -> dict[str, Table]:
     """Return the tables by the name of their place in a page; those without a result are left out."""
     made = {
         "inheritance": comparison_table,
@@ -13,7 +13,7 @@ def inheritance_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable
         "inheritance_curve": curve_table,
         "inheriting_speed": speed_table,
     }
-    return {name.replace("_", "-"): partial(table, results[name]) for name, table in made.items() if name in results}
+    return of_results(results, made)
 
 
 def comparison_table(result: dict[str, Any]) -> str:
@@ -27,35 +27,24 @@ def comparison_table(result: dict[str, Any]) -> str:
         row = [first["name"]]
         for each in sets:
             arm = each["arms"][index]
-            spread = f" ± {100 * arm['spread']:.2f}" if arm["spread"] is not None else ""
-            row += [f"{100 * arm['mean']:.2f}{spread}", f"{arm['train_seconds']:.0f}"]
+            row += [score(arm), f"{arm['train_seconds']:.0f}"]
         rows.append(row)
-    facts = "; ".join(
-        f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
-        f"{each['setting']['epochs']:g} epochs in batches of {each['setting']['batch_size']}, "
-        f"teacher {100 * each['teacher']:.2f}, {_seeds(each)}"
-        for each in sets
-    )
     shape = result["shape"]
     note = (
         f"Points on {result['evaluated_on']}, mean and standard deviation over the seeds. Student: {shape['layers']} "
         f"layers x {shape['hidden']}, FFN {shape['ffn']}. Maps take {100 * result['share']:.0f} % of the steps. "
-        f"{facts}. One thread per run, {result['processes']} runs at a time. Repeat: `{result['command']}`."
+        f"{described_sets(result)}. One thread per run, {result['processes']} runs at a time. Repeat: "
+        f"{repeat_line(result)}."
     )
-    return f"{_table(rows)}\n\n{note}\n\n{_claims(sets)}"
-
-
-def _seeds(one: dict[str, Any]) -> str:
-    n_seeds = len(one["arms"][0]["scores"])
-    return "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    return f"{markdown(rows)}\n\n{note}\n\n{_claims(sets)}"
 
 
 def _claims(sets: list[dict[str, Any]]) -> str:
     """Return what was to be shown, in points, and on how many sets it holds, a line each."""
     lines = []
-    for what, others in (("equal steps", "abcd"), ("equal time", "abcd")):
+    for what in ("equal steps", "equal time"):
         for letter, name in (("e", "Weight Squeezing"), ("f", "Weight Distillation"), ("g", "WID")):
-            lines.append(_claim(sets, f"{name} at {what}", letter, what == "equal time", others))
+            lines.append(_claim(sets, f"{name} at {what}", letter, what == "equal time", "abcd"))
     lines.append(_claim(sets, "Layers picked and sliced", "d", False, "abc"))
     lines += [
         _claim(sets, f"Gated Weight Squeezing at {what}", "i", what == "equal time", "h")
@@ -79,15 +68,6 @@ def _claim(sets: list[dict[str, Any]], name: str, letter: str, is_equal_time: bo
     return f"- {name} against {'; '.join(parts)}."
 
 
-def tuning_table(result: dict[str, Any]) -> str:
-    """Return the settings that were compared on held-out training rows."""
-    rows = [["setting", *(each["set"] for each in result["sets"])]]
-    rows.append(["---"] * len(rows[0]))
-    for index, first in enumerate(result["sets"][0]["arms"]):
-        rows.append([first["name"], *(f"{100 * each['arms'][index]['mean']:.2f}" for each in result["sets"])])
-    return f"{_table(rows)}\n\nPoints on {result['evaluated_on']}, one seed. Repeat: `{result['command']}`."
-
-
 def curve_table(result: dict[str, Any]) -> str:
     """Return the scores along the training, by the share of the steps, and when distillation's final one is reached."""
     parts = []
@@ -103,7 +83,7 @@ def curve_table(result: dict[str, Any]) -> str:
             first = next((point.seconds for point in points if point.score >= goal.score), None)
             when = f"{first:.0f} s" if first is not None else "never"
             rows.append([name, *(f"{100 * point.score:.2f}" for point in scores), when])
-        parts.append(_table(rows))
+        parts.append(markdown(rows))
     note = f"One seed, dev, the seconds with what a stage does before its first step. Repeat: `{result['command']}`."
     return "\n\n".join([*parts, note])
 
@@ -138,8 +118,4 @@ def speed_table(result: dict[str, Any]) -> str:
         f"Batches of {result['batch']} rows x {result['tokens']} tokens; plain distillation takes "
         f"{1000 * plain:.0f} ms a step. Median of {result['rounds']} rounds. Repeat: `{result['command']}`."
     )
-    return f"{_table(rows)}\n\n{note}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{markdown(rows)}\n\n{note}"

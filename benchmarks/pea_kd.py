@@ -22,13 +22,11 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, prepare, run_all, slug, stage, summary
-from benchmarks.inheritance import SETS, TUNING_SETS, sets
-from compressor.journal import versions, write_json
+from benchmarks.arms import prepare, stage
+from benchmarks.comparison import Arms, in_batches, options, run_arms, write_comparison
+from benchmarks.inheritance import SETS, TUNING_SETS, Setting, sets
 from exporters.budget import Shape
-from exporters.measure import machine
 
-RESULTS_DIR = Path("docs/results")
 SHAPE = {"hidden": 128, "heads": 4, "ffn": 512}
 TOKENS = 5000
 POSITIONS = 64  # of about what the texts need; for the choice of the narrow student
@@ -37,7 +35,6 @@ RATE = 1e-3  # 2e-3 was better on held-out rows, but some runs at it end with on
 LABELS_RATE = 3e-4  # of the stage on the teacher's predictions: it is too short for a long warm-up
 SHARE = 0.1  # of the steps, for the teacher's predictions
 HEAD = "keep"  # after them: the projection that the teacher gave; "fresh" as published
-SEEDS = 3
 
 
 def arm(student: dict[str, Any], *stages: dict[str, Any]) -> dict[str, Any]:
@@ -67,9 +64,9 @@ def narrow_width(layers: int) -> int:
     return min(range(4, SHAPE["hidden"] + 1, 4), key=lambda width: abs(parameters(2 * layers, width) - wanted))
 
 
-def arms(epochs: float) -> dict[str, dict[str, Any]]:
+def arms(epochs: float) -> Arms:
     """Return every arm of the table by its name."""
-    found: dict[str, dict[str, Any]] = {}
+    found: Arms = {}
     for layers in DEPTHS:
         plain, once = {"layers": layers}, patient(epochs)
         shared: dict[str, Any] = {"layers": layers, "repeat": "all", "exchange": False}
@@ -87,7 +84,7 @@ def arms(epochs: float) -> dict[str, dict[str, Any]]:
     return found
 
 
-def tuning(epochs: float) -> dict[str, dict[str, Any]]:
+def tuning(epochs: float) -> Arms:
     """Return the settings that are compared on held-out training rows."""
     plain: dict[str, Any] = {"layers": 3}
     exchanged = {**plain, "repeat": "all", "exchange": True}
@@ -103,13 +100,7 @@ def tuning(epochs: float) -> dict[str, dict[str, Any]]:
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data sets.")
-@click.option("--sst2-teacher", required=True, type=click.Path(path_type=Path, exists=True), help="SST-2 classifier.")
-@click.option("--work", required=True, type=click.Path(path_type=Path), help="Where the runs go.")
-@click.option("--tune", is_flag=True, help="Compare settings on held-out training rows, one seed.")
-@click.option("--set", "set_names", multiple=True, help="Sets to run; all when left out.")
-@click.option("--seeds", default=SEEDS, show_default=True)
-@click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
+@options
 def main(
     data: Path, sst2_teacher: Path, work: Path, tune: bool, set_names: tuple[str, ...], seeds: int, processes: int
 ) -> None:
@@ -119,54 +110,31 @@ def main(
     prepared = sets(data, sst2_teacher, work, {name: SETS[name] for name in names}, tune)
     deepest = arm({"layers": 6}, *patient(1.0))  # reads every layer of the teacher that any arm reads
     facts = [prepare(each, deepest) for each in prepared]
-    numbers = range(1 if tune else seeds)
-    plans = {each.name: _in_batches(each, tune) for each in prepared}
-    jobs = [
-        (each, name, seed)
-        for seed in numbers
-        for each in prepared
-        if seed < SETS[each.name].seeds
-        for name in plans[each.name]
-    ]
-    done = run_all([(each, slug(name), plans[each.name][name], seed) for each, name, seed in jobs], processes)
-    tables = []
-    for each, known in zip(prepared, facts, strict=True):
-        mine = [(job[1], result) for job, result in zip(jobs, done, strict=True) if job[0] == each]
-        rows = [
-            summary(name, [result for key, result in mine if key == name], known["metric"]) for name in plans[each.name]
-        ]
-        tables.append({"set": each.name, **known, "setting": SETS[each.name]._asdict(), "arms": rows})
-        for row in rows:
-            shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"
-            click.echo(f"{each.name:9} {row['name']:45} {shown}")
-    write_json(
-        RESULTS_DIR / f"pea_kd{'_tuning' if tune else ''}.json",
+    plans = {each.name: _plan(SETS[each.name], tune) for each in prepared}
+    counts = {each.name: 1 if tune else min(seeds, SETS[each.name].seeds) for each in prepared}
+    results = run_arms(prepared, plans, counts, processes)
+    facts = [{**known, "setting": SETS[each.name]._asdict()} for each, known in zip(prepared, facts, strict=True)]
+    write_comparison(
+        f"pea_kd{'_tuning' if tune else ''}",
+        started,
+        prepared,
+        facts,
+        results,
         {
-            "version": 1,
             "command": "python -m benchmarks.pea_kd --data DIR --sst2-teacher MODEL --work DIR"
             + (" --tune" if tune else ""),
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": len(numbers),
+            "seeds": max(counts.values()),
             "shape": SHAPE,
             "share": SHARE,
             "head": HEAD,
             "processes": processes,
-            "seconds_now": round(time.monotonic() - started),
-            "arm_seconds": round(sum(result["seconds"] for result in done)),
-            "sets": tables,
-            "versions": versions(),
-            "machine": machine(),
         },
     )
 
 
-def _in_batches(prepared: Prepared, is_tuning: bool) -> dict[str, dict[str, Any]]:
-    setting = SETS[prepared.name]
-    found = (tuning if is_tuning else arms)(setting.epochs)
-    for each in found.values():
-        for one in each["stage"]:
-            one["batch_size"] = setting.batch_size
-    return found
+def _plan(setting: Setting, is_tuning: bool) -> Arms:
+    return in_batches((tuning if is_tuning else arms)(setting.epochs), setting.batch_size)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """The tables of the parts of Pea-KD in docs/sharing.md, from the results of pea_kd."""
 
-from collections.abc import Callable
-from functools import partial
 from statistics import mean
 from typing import Any
 
+from benchmarks.tables import Table, described_sets, markdown, of_results, repeat_line, score, tuning_table
 
-def pea_kd_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
+
+def pea_kd_tables(results: dict[str, dict[str, Any]]) -> dict[str, Table]:
     """Return the tables by the name of their place in a page; those without a result are left out."""
-    made = {"pea_kd": comparison_table, "pea_kd_tuning": tuning_table}
-    return {name.replace("_", "-"): partial(table, results[name]) for name, table in made.items() if name in results}
+    return of_results(results, {"pea_kd": comparison_table, "pea_kd_tuning": tuning_table})
 
 
 def comparison_table(result: dict[str, Any]) -> str:
@@ -22,24 +21,18 @@ def comparison_table(result: dict[str, Any]) -> str:
         arms = [each["arms"][index] for each in sets]
         layers, name = first["name"].split("  ", 1)
         gain = mean(_gains(sets, index))
-        cells = [f"{100 * arm['mean']:.2f}" + _spread(arm) for arm in arms]
+        cells = [score(arm) for arm in arms]
         seconds = mean(arm["train_seconds"] for arm in arms)
         rows.append([layers, name, *cells, f"{gain:+.2f}", f"{first['predicted_bytes']:,}", f"{seconds:.0f}"])
-    facts = "; ".join(
-        f"{each['set']}: {each['rows']['train']:,} training and {each['rows']['eval']:,} dev rows, "
-        f"{each['setting']['epochs']:g} epochs in batches of {each['setting']['batch_size']}, "
-        f"teacher {100 * each['teacher']:.2f}, seeds: {len(each['arms'][0]['scores'])}"
-        for each in sets
-    )
     shape = result["shape"]
     note = (
         f"Points on {result['evaluated_on']}, mean and standard deviation over the seeds. Students: {shape['hidden']} "
         f"wide, {shape['heads']} heads, FFN {shape['ffn']}, 5,000 tokens; bytes of the int8 package of "
         f"{sets[0]['set']} by prediction. The teacher's predictions take {100 * result['share']:.0f} % of the steps, "
-        f"which are as many in every arm. {facts}. One thread per run, {result['processes']} runs at a time. Repeat: "
-        f"`{result['command']}`."
+        f"which are as many in every arm. {described_sets(result)}. One thread per run, {result['processes']} runs at "
+        f"a time. Repeat: {repeat_line(result)}."
     )
-    return f"{_table(rows)}\n\n{note}\n\n{_gain_lines(sets)}"
+    return f"{markdown(rows)}\n\n{note}\n\n{_gain_lines(sets)}"
 
 
 def _gains(sets: list[dict[str, Any]], index: int) -> list[float]:
@@ -70,20 +63,3 @@ def _gain_lines(sets: list[dict[str, Any]]) -> str:
         f"{sum(gain > 0 for gain in gains)} of {len(gains)} cells."
     )
     return "\n".join(lines)
-
-
-def tuning_table(result: dict[str, Any]) -> str:
-    """Return the settings that were compared on held-out training rows."""
-    head = ["setting", *(each["set"] for each in result["sets"])]
-    rows = [head, ["---"] * len(head)]
-    for index, first in enumerate(result["sets"][0]["arms"]):
-        rows.append([first["name"], *(f"{100 * each['arms'][index]['mean']:.2f}" for each in result["sets"])])
-    return f"{_table(rows)}\n\nPoints on {result['evaluated_on']}, one seed. Repeat: `{result['command']}`."
-
-
-def _spread(arm: dict[str, Any]) -> str:
-    return f" ± {100 * arm['spread']:.2f}" if arm["spread"] is not None else ""
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

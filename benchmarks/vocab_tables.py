@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from benchmarks.tables import markdown
+
 SHOWN_SIZES = (2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000)
 
 
@@ -36,7 +38,7 @@ def curve_table(result: dict[str, Any], curve: dict[str, Any]) -> str:
         f"`{result['command']}`."
     )
     reasons = "\n".join(f"- {reason}" for reason in curve["pick"]["reasons"])
-    return f"{_table(rows)}\n\n{note}\n\nThe pick is {picked:,} tokens:\n\n{reasons}"
+    return f"{markdown(rows)}\n\n{note}\n\nThe pick is {picked:,} tokens:\n\n{reasons}"
 
 
 def rules_table(result: dict[str, Any]) -> str:
@@ -53,14 +55,10 @@ def rules_table(result: dict[str, Any]) -> str:
         rows.append(["", "teacher's tokens", *(f"{100 * p['measures']['coverage']:.1f} %" for p in points)])
         rows.append(["", "embedding error", *(f"{error:.3f}" for error in errors)])
         rows.append(["", "vocabulary bytes", *(f"{p['vocabulary_bytes']:,}" for p in points)])
-    return _table(rows)
+    return markdown(rows)
 
 
 def _measures(measures: dict[str, Any], files: list[str]) -> list[str]:
     lengths = [measures["tokens_per_text"], *(measures["tokens_per_text_by_file"][name] for name in files)]
     shares = [f"{100 * measures[name]:.1f} %" for name in ("whole_words", "coverage")]
     return [*(f"{length:.2f}" for length in lengths), *shares, f"{measures['time']:.3f}"]
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

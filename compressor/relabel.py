@@ -41,8 +41,8 @@ def relabelled(
     if options.out_of_fold:
         outputs = out_of_fold_outputs(planned, options, part / "folds")
     else:
-        assert cache is not None
-        outputs = np.concatenate([shard.output for shard in cache.shards])  # (rows, classes)
+        assert cache is not None and labels is not None
+        outputs = cache.outputs(range(len(labels)))
     found = objective.relabel(outputs, labels)
     if is_first_process():
         write_json(part / FACTS, found.facts)
