@@ -50,6 +50,7 @@ class MapSet(nn.Module):
         """
         super().__init__()
         self.maps: list[LearnedMap] = []
+        self.groups: list[list[LearnedMap]] = []  # maps of equal sizes; empty until they are asked for
         self.values = nn.ParameterDict()
         self.places: dict[str, tuple[str, int]] = {}  # of the parameters that ``seal`` has stacked: where, and which
         self.trains_sources = trains_sources
@@ -69,6 +70,7 @@ class MapSet(nn.Module):
         With ``is_singular`` the sides are given in the teacher's coordinates and kept in those of its singular vectors.
         """
         values = dict(values)
+        self.groups = []
         if learned.is_singular:
             name = _buffer(learned.slot)
             original: Tensor = getattr(self, name)
@@ -181,6 +183,9 @@ class MapSet(nn.Module):
         return self.values[place[0]] if place else _stack([get(name) for name in names])
 
     def _groups(self) -> list[list[LearnedMap]]:
+        """Return the maps that are evaluated together; found once, for sizes do not change while they are trained."""
+        if self.groups:
+            return self.groups
         groups: dict[tuple[object, ...], list[LearnedMap]] = {}
         for each in self.maps:
             shapes = [self.value(name.removesuffix(WRITE)).shape for name in _names(each)]
@@ -193,7 +198,8 @@ class MapSet(nn.Module):
                 *map(bool, _all(each)),
             )
             groups.setdefault(kind, []).append(each)
-        return list(groups.values())
+        self.groups = list(groups.values())
+        return self.groups
 
     def _sources(self, group: list[LearnedMap]) -> Tensor:
         """Return a group's teacher tensors (group, tensors, *shape), frozen ones as autocast multiplies them."""
