@@ -145,6 +145,7 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
     from compressor.plan import plan
     from compressor.progress import quiet_libraries
     from compressor.recipe import from_dict
+    from compressor.student import load_student
 
     quiet_libraries()
     shared = set_dir / "steps"
@@ -173,7 +174,7 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
             stages.append(training.stage_log(journal, step, time.monotonic() - begun))
             before = step
         tokenizer = training.student_tokenizer(journal)
-        student = training.load_student(planned, journal.folder(before) / "model")
+        student = load_student(planned.info, journal.folder(before) / "model")
         predict = predictor(student, tokenizer, planned.max_length, planned.info.pooling)
         metrics = evaluate(predict, planned.evaluation, planned.spec).metrics
     return {

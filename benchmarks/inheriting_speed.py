@@ -62,6 +62,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     from compressor.plan import plan
     from compressor.progress import quiet_libraries
     from compressor.recipe import from_dict
+    from compressor.student import load_student
     from compressor.train import Optimisation, train_stage
 
     quiet_libraries()
@@ -78,7 +79,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     journal.step("vocab", {}, (), lambda part: training.run_vocab(planned, part))
     journal.step("teacher", {}, (), lambda part: training.run_teacher(planned, part), resumes=True)
     journal.step("student", {}, (), lambda part: training.run_student(planned, journal, part))
-    student = training.load_student(planned, journal.folder("student") / "model")
+    student = load_student(planned.info, journal.folder("student") / "model")
     objective = training._objective(planned, journal, student, 1)
     encoded, collate = training._batches(planned, journal, objective, training.training_rows(planned), 1, work)
     epochs = n_steps * BATCH / len(encoded.lengths)

@@ -7,7 +7,8 @@ inputs of every LayerNorm are kept too, so that the change of mean and spread ov
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Vector = npt.NDArray[np.float64]
 SAMPLE_ROWS = 256
+_LISTS, _DICTS = ("inner", "units"), ("means", "moments")
 MAX_TOKENS = 4096  # kept per LayerNorm: 4096 x 768 x 4 bytes = 12.6 MB
 
 
@@ -33,7 +35,7 @@ class Activations:
     inner: list[Vector]  # per layer (hidden,): attention dimensions, head by head
     units: list[Vector]  # per layer (ffn,)
     means: dict[str, Vector]  # mean input of every linear module, by module path
-    norm_inputs: dict[str, npt.NDArray[np.float32]]  # (tokens, hidden) by module path
+    norm_inputs: dict[str, npt.NDArray[np.float32]]  # (tokens, hidden) by module path; not kept in files
     moments: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # mean of x x^T: "residual", "inner.0"...
 
     def norm_correction(self, path: str, kept: npt.NDArray[np.int64]) -> tuple[float, float]:
@@ -46,6 +48,27 @@ class Activations:
         mean, spread = values.mean(axis=1), values.std(axis=1)
         kept_mean, kept_spread = values[:, kept].mean(axis=1), values[:, kept].std(axis=1)
         return float((kept_spread / spread).mean()), float(((kept_mean - mean) / spread).mean())
+
+
+def save_activations(found: Activations, path: Path) -> None:
+    """Write what stages read of them; the tokens themselves, tens of megabytes, only the start of a student needs."""
+    lists = {f"{name}.{layer}": row for name in _LISTS for layer, row in enumerate(getattr(found, name))}
+    named = {f"{name}/{key}": row for name in _DICTS for key, row in getattr(found, name).items()}
+    np.savez(path, allow_pickle=False, coordinates=found.coordinates, **lists, **named)
+
+
+def load_activations(path: Path) -> Activations:
+    """Return what was saved, without the inputs of LayerNorms."""
+    with np.load(path, allow_pickle=False) as content:
+        lists: Any = {
+            name: [content[f"{name}.{layer}"] for layer in range(sum(key.startswith(f"{name}.") for key in content))]
+            for name in _LISTS
+        }
+        named: Any = {
+            name: {key.removeprefix(f"{name}/"): content[key] for key in content if key.startswith(f"{name}/")}
+            for name in _DICTS
+        }
+        return Activations(content["coordinates"], norm_inputs={}, **lists, **named)
 
 
 def measure_activations(teacher: "PreTrainedModel", family: Family, sample: "EncodedRows") -> Activations:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from compressor.families import Family, config_numbers, family_of
-from compressor.importance import Activations, measure_activations
+from compressor.importance import Activations
 from compressor.layout import PER_LAYER, ROLE_AXES, Axis, Slot, find_slots, pick_layers, prefix_of
 from compressor.maps import NEW, Index, TensorMap
 from compressor.teacher import TeacherInfo
@@ -27,8 +27,6 @@ from vocab.mapping import VocabMap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from compressor.batches import EncodedRows
 
 
 class Kept(NamedTuple):
@@ -47,7 +45,7 @@ def build_student(
     teacher: "PreTrainedModel",
     shape: Shape,
     vocab_map: VocabMap | None,
-    sample: "EncodedRows",
+    activations: Activations | None,
     seed: int,
     init: Literal["teacher", "embeddings", "random"] = "teacher",
     start_layers: Literal["even", "first"] = "even",
@@ -59,7 +57,7 @@ def build_student(
         teacher: its frozen model.
         shape: the student's shape.
         vocab_map: student tokens as teacher tokens; ``None`` keeps the teacher's vocabulary.
-        sample: training rows in the *teacher's* tokens, to measure importance on.
+        activations: what the teacher does on training rows; None for "random", which takes nothing of it.
         seed: for the values without a source.
         init: "teacher", parts of it; "embeddings", only its tables, mapped; "random", nothing of it.
         start_layers: which of the teacher's layers: at even depth, or the first ones.
@@ -69,7 +67,7 @@ def build_student(
     student = new_model(info, shape, seed)
     if init == "random":
         return student.eval(), {name: {"how": "new"} for name in sorted(student.state_dict())}
-    activations = measure_activations(teacher, family, sample)
+    assert activations is not None, init
     kept = choose_parts(info.shape, shape, activations, start_layers)
     maps = make_maps(family, info.shape, shape, kept, vocab_map, activations, teacher.state_dict(), student)
     if init == "embeddings":
@@ -82,6 +80,21 @@ def build_student(
     folded = {name: tensor_map.fold(teacher_state, state[name]) for name, tensor_map in maps.items()}
     student.load_state_dict({**state, **folded})
     return student.eval(), {name: maps[name].describe() if name in maps else {"how": "new"} for name in sorted(state)}
+
+
+def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
+    """Return the student in ``folder`` in float32."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
+    model: PreTrainedModel
+    if info.task == "feature-extraction":
+        family = family_of(info.config["model_type"])
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return model
 
 
 def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":

@@ -26,7 +26,7 @@ from compressor.evaluate import evaluate
 from compressor.families import family_of, plain_type
 from compressor.forward import device, predictor, takes_segments, teacher_outputs
 from compressor.held_out import evaluation_batches, monitor
-from compressor.importance import SAMPLE_ROWS, Activations, measure_activations
+from compressor.importance import SAMPLE_ROWS, Activations, load_activations, measure_activations, save_activations
 from compressor.journal import Journal, is_first_process, write_json
 from compressor.mixing import MixedCollator, encode_mixed, tokens_of
 from compressor.objective import Context, Mixing, asks_for, build_options, first_layers, load_method
@@ -34,7 +34,7 @@ from compressor.plan import Plan, labels_of
 from compressor.pretrained import load_pretrained
 from compressor.progress import bar, step_bar
 from compressor.relabel import read_facts, relabelled
-from compressor.student import build_student, save_student
+from compressor.student import build_student, load_student, save_student
 from compressor.teacher import TeacherInfo, load_model, load_tokenizer
 from compressor.train import n_steps, optimisation_of, train_stage
 from vocab import mapping
@@ -43,6 +43,7 @@ from vocab.save import save_tokenizer
 from vocab.train import train_vocabulary
 
 logger = logging.getLogger(__name__)
+ACTIVATIONS = "activations.npz"  # of the teacher, in the folder of the step "student"
 
 
 def training_rows(planned: Plan) -> Table:
@@ -142,10 +143,11 @@ def student_tokenizer(journal: Journal) -> Tokenizer:
     return Tokenizer.from_file(str(journal.folder("vocab") / "tokenizer" / "tokenizer.json"))
 
 
-def sample_rows(planned: Plan, tokenizer: Tokenizer) -> EncodedRows:
-    """Return the training rows that the teacher's activations are measured on, in the teacher's tokens."""
+def teacher_activations(planned: Plan, model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
+    """Return the teacher's activations on training rows, in its own tokens."""
     sample = data.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
-    return encode_rows(tokenizer, sample, planned.info.max_length)
+    rows = encode_rows(tokenizer, sample, planned.info.max_length)
+    return measure_activations(model, family_of(planned.info.config["model_type"]), rows)
 
 
 def run_student(planned: Plan, journal: Journal, part: Path) -> None:
@@ -156,11 +158,13 @@ def run_student(planned: Plan, journal: Journal, part: Path) -> None:
         student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
     else:
         model, tokenizer = load_teacher(planned)
-        rows = sample_rows(planned, tokenizer)
+        found = None if section.init == "random" else teacher_activations(planned, model, tokenizer)
+        if found:
+            save_activations(found, part / ACTIVATIONS)  # for stages that start from parts of the teacher too
         map_path = journal.folder("vocab") / "map.npz"
         vocab_map = mapping.load(map_path) if map_path.is_file() else None
         chosen = section.init, section.start_layers or "even"
-        student, origin = build_student(planned.info, model, planned.shape, vocab_map, rows, seed, *chosen)
+        student, origin = build_student(planned.info, model, planned.shape, vocab_map, found, seed, *chosen)
     given = planned.vocabulary
     pad_token = given.roles.get("pad_token", "") if given else _pad_token(planned.info)
     pad_id = student_tokenizer(journal).token_to_id(pad_token)
@@ -180,7 +184,7 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
     stage = planned.resolved.stage[number - 1]
     info = planned.info
-    student = load_student(planned, journal.folder(before) / "model")
+    student = load_student(planned.info, journal.folder(before) / "model")
     table = training_rows(planned)
     tokenizer = student_tokenizer(journal)
     objective = _objective(planned, journal, student, number)
@@ -207,7 +211,7 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
     stage, info = planned.resolved.stage[number - 1], planned.info
     method = load_method(stage.method)
     map_path = journal.folder("vocab") / "map.npz"
-    teacher, activations = _teacher_for(planned, stage.method)
+    teacher, activations = _teacher_for(planned, journal, stage.method)
     kept = kept_states(planned)
     context = Context(
         student,
@@ -229,14 +233,16 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
     return objective
 
 
-def _teacher_for(planned: Plan, method: str) -> tuple[Any, Activations | None]:
+def _teacher_for(planned: Plan, journal: Journal, method: str) -> tuple[Any, Activations | None]:
     """Return the teacher's model and its activations, each where the method asks for it."""
     has_model, measures = asks_for(method, "trains_teacher", "needs_teacher"), asks_for(method, "measures")
     if not has_model and not measures:
         return None, None
     model, tokenizer = load_teacher(planned)
-    family = family_of(planned.info.config["model_type"])
-    activations = measure_activations(model, family, sample_rows(planned, tokenizer)) if measures else None
+    path = journal.folder("student") / ACTIVATIONS
+    activations = None
+    if measures:
+        activations = load_activations(path) if path.is_file() else teacher_activations(planned, model, tokenizer)
     return model if has_model else None, activations
 
 
@@ -271,18 +277,6 @@ def _cache_for(planned: Plan, journal: Journal, options: Any) -> TeacherCache:  
     kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
     words = kept.words if options.cached_layers else ()
     return open_cache(journal.folder("teacher") / "cache", words, kept.first if first_layers(options, depths) else ())
-
-
-def load_student(planned: Plan, folder: Path) -> Any:
-    """Return the student in ``folder`` in float32."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-
-    if planned.info.task == "feature-extraction":
-        family = family_of(planned.info.config["model_type"])
-        return AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
-    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
 
 
 def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:

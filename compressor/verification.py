@@ -23,7 +23,8 @@ from compressor.graphs import graph_predictor
 from compressor.journal import Journal, versions, write_json
 from compressor.plan import Plan
 from compressor.report import model_card
-from compressor.training import load_student, student_tokenizer
+from compressor.student import load_student
+from compressor.training import student_tokenizer
 from edge_demo import runtime
 from exporters import measure
 from exporters.budget import Scheme
@@ -98,7 +99,7 @@ class Sources:
         spec, evaluation = planned.spec, planned.evaluation
         teacher = json.loads((self.journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
-        student = load_student(planned, self.model_dir)
+        student = load_student(planned.info, self.model_dir)
         predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
         student_result = evaluate(predict, evaluation, spec, teacher_outputs)
         parities, missed = self._parities(predict)

@@ -15,9 +15,7 @@ from test_stage_hooks import CLASSIFIER, ByHand
 from torch import Tensor, nn
 
 from compressor import training
-from compressor.families import family_of
 from compressor.held_out import evaluation_batches
-from compressor.importance import measure_activations
 from compressor.journal import Journal
 from compressor.methods import finetune
 from compressor.objective import Context, FoldError
@@ -110,13 +108,14 @@ def test_the_context_brings_what_the_objective_asks_for(
     monkeypatch.setattr(finetune, "Objective", Asking)
     prepared.train(f"train-1-asking-{attribute}")
     teacher, tokenizer = training.load_teacher(prepared.planned)
-    expected = measure_activations(teacher, family_of("bert"), training.sample_rows(prepared.planned, tokenizer))
+    expected = training.teacher_activations(prepared.planned, teacher, tokenizer)
     found = contexts[0]
     assert (found.teacher is not None, found.activations is not None) == (has_teacher, has_activations)
     if found.teacher is not None:
         ours, theirs = state_of(found.teacher), state_of(teacher)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     if found.activations is not None:
+        assert not found.activations.norm_inputs, "measured again, though the step of the student has kept them"
         assert np.array_equal(found.activations.coordinates, expected.coordinates)
         assert all(np.array_equal(*both) for both in zip(found.activations.units, expected.units, strict=True))
 

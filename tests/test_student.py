@@ -21,7 +21,7 @@ from transformers import (
 
 from compressor.batches import EncodedRows
 from compressor.families import family_of, shape_of
-from compressor.importance import measure_activations
+from compressor.importance import Activations, load_activations, measure_activations, save_activations
 from compressor.maps import NEW, TensorMap
 from compressor.student import build_student, choose_parts
 from compressor.teacher import TeacherInfo
@@ -80,12 +80,16 @@ def outputs(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
         return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
 
 
+def measured(teacher: PreTrainedModel, sample: EncodedRows) -> Activations:
+    return measure_activations(teacher, family_of(teacher.config.model_type), sample)
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
 class TestEveryFamily:
     def test_the_same_shape_and_vocabulary_is_the_teacher_itself(self, kind: str, sample: EncodedRows) -> None:
         teacher = make_teacher(kind)
         info = make_info(teacher)
-        student, origin = build_student(info, teacher, info.shape, None, sample, seed=1)
+        student, origin = build_student(info, teacher, info.shape, None, measured(teacher, sample), seed=1)
         ids = torch.randint(5, VOCABULARY, (4, 12))
         assert torch.equal(outputs(student, ids), outputs(teacher, ids))
         assert set(origin) == set(student.state_dict())
@@ -96,7 +100,7 @@ class TestEveryFamily:
         order = np.random.default_rng(3).permutation(VOCABULARY)
         ones = np.ones(VOCABULARY, np.float32)
         mixture = VocabMap(np.arange(VOCABULARY + 1), order, ones, {})
-        student, _ = build_student(info, teacher, info.shape, mixture, sample, seed=1)
+        student, _ = build_student(info, teacher, info.shape, mixture, measured(teacher, sample), seed=1)
         ids = torch.randint(5, VOCABULARY, (4, 12))
         if kind == "roberta":  # positions are counted by the id of the padding token, which must not appear
             ids[ids == int(order[1])] = int(order[2])
@@ -109,7 +113,7 @@ class TestEveryFamily:
         teacher = make_teacher(kind)
         info = make_info(teacher)
         small = replace(info.shape, hidden=24, heads=3, layers=2, ffn=40, positions=POSITIONS - 8)
-        student, origin = build_student(info, teacher, small, None, sample, seed=1)
+        student, origin = build_student(info, teacher, small, None, measured(teacher, sample), seed=1)
         assert shape_of(student.config.to_dict(), 3) == small
         assert set(origin) == set(student.state_dict())
         n_parameters = sum(parameter.numel() for parameter in student.parameters())
@@ -120,7 +124,7 @@ class TestEveryFamily:
         teacher = make_teacher(kind)
         info = make_info(teacher)
         slightly = replace(info.shape, ffn=FFN - 8, heads=HEADS, hidden=HIDDEN)
-        student, _ = build_student(info, teacher, slightly, None, sample, seed=1)
+        student, _ = build_student(info, teacher, slightly, None, measured(teacher, sample), seed=1)
         ids = torch.randint(5, VOCABULARY, (16, 12))
         theirs = outputs(teacher, ids)
         fresh = make_teacher(kind).apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
@@ -135,10 +139,10 @@ class TestEveryFamily:
         teacher = make_teacher(kind)
         info = make_info(teacher)
         small = replace(info.shape, hidden=24, heads=3, layers=2, ffn=40)
-        whole, _ = build_student(info, teacher, small, None, sample, seed=1)
-        student, origin = build_student(info, teacher, small, None, sample, 1, init)
-        again, _ = build_student(info, teacher, small, None, sample, 1, init)
-        other, _ = build_student(info, teacher, small, None, sample, 2, init)
+        whole, _ = build_student(info, teacher, small, None, measured(teacher, sample), seed=1)
+        student, origin = build_student(info, teacher, small, None, measured(teacher, sample), 1, init)
+        again, _ = build_student(info, teacher, small, None, measured(teacher, sample), 1, init)
+        other, _ = build_student(info, teacher, small, None, measured(teacher, sample), 2, init)
         states = [model.state_dict() for model in (student, again, other, whole)]
         assert set(origin) == set(states[0])
         is_new = {name for name, line in origin.items() if line == {"how": "new"}}
@@ -161,6 +165,20 @@ def test_layers_are_spread_over_the_depth(sample: EncodedRows) -> None:
     assert choose_parts(shape, replace(shape, layers=1), activations).layers.tolist() == [2]
 
 
+def test_activations_kept_in_a_file_are_those_measured_but_for_the_tokens(tmp_path: Path, sample: EncodedRows) -> None:
+    found = measured(make_teacher("bert"), sample)
+    save_activations(found, tmp_path / "activations.npz")
+    kept = load_activations(tmp_path / "activations.npz")
+    assert kept.norm_inputs == {} and len(found.norm_inputs) == 2 * LAYERS + 1
+    assert np.array_equal(kept.coordinates, found.coordinates)
+    for name in ("inner", "units"):
+        ours, theirs = getattr(kept, name), getattr(found, name)
+        assert len(ours) == LAYERS and all(np.array_equal(*both) for both in zip(ours, theirs, strict=True))
+    for name in ("means", "moments"):
+        ours, theirs = getattr(kept, name), getattr(found, name)
+        assert ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
 def test_a_dead_unit_is_the_first_to_go(sample: EncodedRows) -> None:
     teacher = make_teacher("bert")
     with torch.no_grad():
@@ -180,7 +198,7 @@ def test_dropping_constant_units_changes_nothing(sample: EncodedRows) -> None:
             layer.intermediate.dense.bias[:8] = 0.5  # type: ignore[union-attr, index, operator]
             layer.output.dense.weight[:, :8] *= 0.01  # type: ignore[union-attr, index, operator]
     info = make_info(teacher)
-    student, _ = build_student(info, teacher, replace(info.shape, ffn=FFN - 8), None, sample, seed=1)
+    student, _ = build_student(info, teacher, replace(info.shape, ffn=FFN - 8), None, measured(teacher, sample), seed=1)
     ids = torch.randint(5, VOCABULARY, (4, 12))
     torch.testing.assert_close(outputs(student, ids), outputs(teacher, ids), atol=1e-5, rtol=0)
 
@@ -189,7 +207,7 @@ def test_more_width_than_the_teacher_is_refused(sample: EncodedRows) -> None:
     teacher = make_teacher("bert")
     info = make_info(teacher)
     with pytest.raises(ValueError, match=r"hidden=64 is more than the teacher's 32. Use --hidden 32 or less"):
-        build_student(info, teacher, replace(info.shape, hidden=64), None, sample, seed=1)
+        build_student(info, teacher, replace(info.shape, hidden=64), None, measured(teacher, sample), seed=1)
 
 
 def test_a_map_folds_rows_columns_and_factors_in_float64() -> None:
