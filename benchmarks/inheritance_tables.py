@@ -23,11 +23,11 @@ def comparison_table(result: dict[str, Any]) -> str:
     for each in sets:
         head += [f"{each['set']}, {each['metric']}", "s"]
     rows = [head, ["---"] * len(head)]
-    for index, first in enumerate(sets[0]["arms"]):
-        row = [first["name"]]
+    for name in dict.fromkeys(arm["name"] for each in sets for arm in each["arms"]):
+        row = [name]
         for each in sets:
-            arm = each["arms"][index]
-            row += [score(arm), f"{arm['train_seconds']:.0f}"]
+            arm = next((arm for arm in each["arms"] if arm["name"] == name), None)
+            row += [score(arm), f"{arm['train_seconds']:.0f}"] if arm else ["", ""]
         rows.append(row)
     shape = result["shape"]
     note = (
@@ -61,8 +61,9 @@ def _claim(sets: list[dict[str, Any]], name: str, letter: str, is_equal_time: bo
         for each in sets:
             ours = [row for row in each["arms"] if row["name"][0] == letter]
             ours = [row for row in ours if row["name"].endswith(", equal time") == is_equal_time]
-            theirs = next(row for row in each["arms"] if row["name"][0] == other)
-            gaps.append(100 * (ours[0]["mean"] - theirs["mean"]))
+            theirs = [row for row in each["arms"] if row["name"][0] == other]
+            if theirs:  # a sentence encoder has no labels to learn from
+                gaps.append(100 * (ours[0]["mean"] - theirs[0]["mean"]))
         shown = ", ".join(f"{gap:+.2f}" for gap in gaps)
         parts.append(f"{known[other]} {shown} (better on {sum(gap > 0 for gap in gaps)} of {len(gaps)})")
     return f"- {name} against {'; '.join(parts)}."

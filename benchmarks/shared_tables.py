@@ -4,14 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-FILE_HEADER = (
-    "| file | bytes | bytes per parameter | products left float | distance from torch | p50 (p10) ms | peak MB |",
-    "|---|---|---|---|---|---|---|",
-)
-MEMORY_HEADER = (
-    "| hidden | file | bytes | p50 (p10) ms | peak MB | p50 (p10) ms, not packed | peak MB, not packed |",
-    "|---|---|---|---|---|---|---|",
-)
+from benchmarks.tables import markdown
+
+COSTS = ["p50 (p10) ms", "MB, loading", "MB, running"]
+FILE_HEADER = ["file", "bytes", "bytes per parameter", "products left float", "distance from torch", *COSTS]
+STUDENT_HEADER = ["hidden", "file", "bytes", *COSTS, *(f"{each}, not packed" for each in COSTS)]
 
 
 def shared_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], str]]:
@@ -25,35 +22,34 @@ def shared_tables(results: dict[str, dict[str, Any]]) -> dict[str, Callable[[], 
 def albert_table(result: dict[str, Any]) -> str:
     """Return our files and the plain path's, for one ALBERT of base shape."""
     rows = next(each["rows"] for each in result["sections"] if each["name"] == "albert")
-    lines = []
+    lines = [FILE_HEADER, ["---"] * len(FILE_HEADER)]
     for row in rows:
         if "failed" in row:
-            lines.append(f"| {row['name']} | fails: {row['failed']} | | | | | |")
+            lines.append([row["name"], f"fails: {row['failed']}", *[""] * (len(FILE_HEADER) - 2)])
             continue
-        cells = (
-            row["name"], f"{row['bytes_file']:,}", f"{row['bytes_per_parameter']:.3f}", str(row["float_products"]),
-            f"{row['relative_error']:.4f}", _times(row, ""), f"{row['peak_mb']:.0f}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        stored = f"{row['bytes_file']:,}", f"{row['bytes_per_parameter']:.3f}"
+        answers = str(row["float_products"]), f"{row['relative_error']:.4f}"
+        lines.append([row["name"], *stored, *answers, *_costs(row, "")])
     note = (
         f"{rows[0]['parameters']:,} unique parameters, random. Distance: of logits, relative, "
         f"{result['setting']['rows']} rows. {_note(result)}"
     )
-    return "\n".join([*FILE_HEADER, *lines, "", note])
+    return f"{markdown(lines)}\n\n{note}"
 
 
 def students_table(result: dict[str, Any]) -> str:
     """Return stored layers, the same run twice, and as many stored layers as passes, packed and not."""
-    lines = []
+    lines = [STUDENT_HEADER, ["---"] * len(STUDENT_HEADER)]
     for section in result["sections"]:
         _, _, hidden = section["name"].partition("hidden ")
         for row in section["rows"] if hidden else []:
-            cells = (
-                hidden, row["name"], f"{row['bytes_file']:,}", _times(row, ""), f"{row['peak_mb']:.1f}",
-                _times(row, "_unpacked"), f"{row['peak_mb_unpacked']:.1f}",
-            )  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*MEMORY_HEADER, *lines, "", _note(result)])
+            costs = *_costs(row, ""), *_costs(row, "_unpacked")
+            lines.append([hidden, row["name"], f"{row['bytes_file']:,}", *costs])
+    return f"{markdown(lines)}\n\n{_note(result)}"
+
+
+def _costs(row: dict[str, Any], ending: str) -> tuple[str, str, str]:
+    return _times(row, ending), f"{row[f'peak_mb{ending}']:.1f}", f"{row[f'running_mb{ending}']:.1f}"
 
 
 def _times(row: dict[str, Any], ending: str) -> str:
@@ -64,5 +60,6 @@ def _note(result: dict[str, Any]) -> str:
     return (
         f"Processor time of one thread, {result['setting']['tokens']} tokens, all files of a shape in turn, "
         f"{result['machine'].get('cpu', 'this machine')}, onnxruntime {result['machine']['onnxruntime']}; memory above "
-        f"that of a process without a model. Repeat: `{result['command']}`."
+        "that of a process without a model, at the peak, which loading makes, and while it runs. Repeat: "
+        f"`{result['command']}`."
     )

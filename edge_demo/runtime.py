@@ -10,6 +10,7 @@ formats, models and tokenizers that do not load, and a self-test with other ids 
 downloads and writes nothing. Hashes find damage and accidents, not forgers. README.md describes the format.
 """
 
+import ctypes
 import hashlib
 import json
 import re
@@ -125,8 +126,8 @@ def load(
     """Return the package in a folder; ``PackageError`` if anything is not exactly what its manifest says.
 
     One thread is best for models of this size. ``verify=False`` compares names and sizes but no hashes,
-    ``self_test=False`` runs no case; ``prepack=False`` is slower and keeps no second copy of the weights in memory;
-    ``providers`` are onnxruntime's, the CPU when left out.
+    ``self_test=False`` runs no case; ``prepack=False`` is slower and needs less memory while the model is loaded (the
+    weights and their packed copies are there together); ``providers`` are onnxruntime's, the CPU when left out.
     """
     manifest, n_bytes = read_manifest(Path(path), verify=verify)
     tokenizer_json = _read_files(Path(path), manifest, verify=verify)
@@ -291,7 +292,18 @@ def _open_session(
     _require(inputs == expected, "inputs", manifest["inputs"], f"those of the model: {inputs}")
     outputs = [item.name for item in session.get_outputs()]
     _require(manifest["output"] in outputs, "output", manifest["output"], f"one of the model's: {', '.join(outputs)}")
+    _return_freed_memory()
     return session
+
+
+def _return_freed_memory() -> None:
+    """Give the system back what loading has freed, which glibc keeps: about the weights once more."""
+    try:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # Windows
+        return
+    if trim is not None:
+        trim(0)
 
 
 def _line(error: BaseException) -> str:

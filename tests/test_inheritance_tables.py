@@ -37,6 +37,17 @@ def test_claims_are_the_differences_of_the_means_in_points_and_count_the_sets_th
     assert "Gated Weight Squeezing at equal steps against the same without -1.00 (better on 0 of 1)." in shown
 
 
+def test_a_set_without_labels_has_no_arm_that_learns_from_them_and_no_part_in_that_claim() -> None:
+    arms = [arm(name, mean) for name, mean in NAMES.items()]
+    arms += [arm(f"{name}, equal time", mean) for name, mean in NAMES.items() if name[0] in "efgi"]
+    both = result(arms)
+    both["sets"].append({**both["sets"][0], "set": "STS-B", "metric": "spearman", "arms": arms[1:]})
+    shown = comparison_table(both)
+    assert "| a  scratch | 50.00 ± 1.00 | 9 |  |  |" in shown
+    assert "| b  logits | 60.00 ± 1.00 | 9 | 60.00 ± 1.00 | 9 |" in shown
+    assert "against labels alone +22.00 (better on 1 of 1); logits +12.00, +12.00 (better on 2 of 2)" in shown
+
+
 def test_a_curve_tells_the_seconds_after_which_distillations_last_score_is_reached_over_all_stages() -> None:
     def log(*scores: float) -> list[dict[str, Any]]:
         return [{"step": 10 * (index + 1), "accuracy": score} for index, score in enumerate(scores)]
