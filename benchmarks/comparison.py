@@ -84,6 +84,8 @@ def write_comparison(
     facts: Sequence[dict[str, Any]],
     results: Mapping[str, Results],
     content: dict[str, Any],
+    *,
+    has_logs: bool = False,
 ) -> None:
     """Show the rows and write docs/results/NAME.json.
 
@@ -94,10 +96,13 @@ def write_comparison(
         facts: of each set, what its table says beside the arms; at least its ``metric``.
         results: as of ``run_arms``.
         content: what else the file says; ``command`` among it.
+        has_logs: whether the training log of each arm's first seed belongs into the file: hundreds of lines.
     """
     tables = []
     for each, known in zip(prepared, facts, strict=True):
         rows = summaries(results[each.name], known["metric"])
+        if not has_logs:
+            rows = [{key: value for key, value in row.items() if key != "logs"} for row in rows]
         tables.append({"set": each.name, **known, "arms": rows})
         for row in rows:
             shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"

@@ -215,6 +215,7 @@ def main(
             "share": SHARE,
             "processes": processes,
         },
+        has_logs=curve,
     )
 
 
