@@ -17,6 +17,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -141,9 +142,15 @@ def plain(model: nn.Module, folder: Path) -> dict[str, Path | str]:
             prepared, out = (folder / f"{exporter}-{number}{part}.onnx" for part in ("-prepared", ""))
             try:
                 if settings is not None:
-                    quant_pre_process(str(source), str(prepared), **settings)
-                given = source if settings is None else prepared
-                quantize_dynamic(str(given), str(out), per_channel=True, weight_type=QuantType.QInt8)
+                    given, made = str(source.resolve()), str(prepared.resolve())
+                    with contextlib.chdir(folder):  # where it leaves files of its own
+                        quant_pre_process(given, made, **settings)
+                quantize_dynamic(
+                    str(source if settings is None else prepared),
+                    str(out),
+                    per_channel=True,
+                    weight_type=QuantType.QInt8,
+                )
                 found[name] = out
             except Exception as error:  # noqa: BLE001 - whatever a stock tool raises is a result here
                 found[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"

@@ -95,6 +95,7 @@ def build_network(context: Context, *, mixes_layers: bool, trains_sources: bool)
     assert context.teacher is not None
     family = family_of(context.model_type)
     _check_activation(context.teacher.config)
+    _check_equal(context.student.config, context.teacher.config)
     model = _wide_model(context, family)
     ancestry = trace(context, model, mixes_layers=mixes_layers)
     sources = {name: stacked.mean(dim=0, keepdim=True) for name, stacked in ancestry.sources.items()}
@@ -126,6 +127,17 @@ def _check_activation(config: Any) -> None:  # Any: a configuration of any famil
             f"teacher: its activation {name!r} is {at_zero:g} at 0, expected 0 there, for 'weight_inheritance' takes "
             "FFN units away by bringing them to zero. Use --method weight_squeezing."
         )
+
+
+def _check_equal(student: Any, teacher: Any) -> None:  # Any: configurations of any family
+    """Refuse a student that computes otherwise: the wide network has its code and the teacher's weights."""
+    for name in ("hidden_act", "activation", "layer_norm_eps"):
+        ours, theirs = getattr(student, name, None), getattr(teacher, name, None)
+        if ours != theirs:
+            raise ValueError(
+                f"--pretrained has {name} {ours!r}, the teacher {theirs!r}, expected the same, for "
+                "'weight_inheritance' starts as the teacher. Use --method weight_squeezing."
+            )
 
 
 def _add_compactors(

@@ -10,6 +10,7 @@ the plain student, and ``compressor.fold`` certifies it.
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from compressor.fold import certify
 from compressor.learned import MapSet
 from compressor.objective import Context, Depths, build_options, first_layers, load_method, reads_labels
+from exporters.budget import Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,10 +34,21 @@ class LossOptions:
 
     loss: str = "distill"  # the method whose loss it is
     loss_options: dict[str, Any] = field(default_factory=dict)  # of that method
-    student_rate: float = 0.0  # learning rate of what is trained directly (LayerNorm, biases, ...); 0: the stage's
+    student_rate: float = 0.0  # learning rate of the student's own tensors, those that are no maps; 0: the stage's
 
     def __post_init__(self) -> None:
-        is_nested = isinstance(self._inner(), LossOptions)
+        inner = self._inner()
+        if not 0 <= self.student_rate < math.inf:
+            raise ValueError(
+                f"recipe: [[stage]] option student_rate = {self.student_rate:g}, expected 0 or more. Leave it out for "
+                "the stage's own learning rate."
+            )
+        if getattr(inner, "head", "") == "fresh":
+            raise ValueError(
+                f"recipe: [[stage]] option loss = {self.loss!r} ends with a fresh head, expected one that stays, for "
+                "here the head is made out of the teacher's. Add loss_options = { head = 'keep' }."
+            )
+        is_nested = isinstance(inner, LossOptions)
         if is_nested:
             raise ValueError(
                 f"recipe: [[stage]] option loss = {self.loss!r} makes weights out of weights itself, expected a method "
@@ -89,6 +102,17 @@ class Inheriting(nn.Module):
         for attribute in ("mixing", "is_scored", "trains_teacher", "relabel"):
             if hasattr(self.inner, attribute):
                 setattr(self, attribute, getattr(self.inner, attribute))
+
+    @staticmethod
+    def check_shapes(teacher: Shape, student: Shape, options: LossOptions) -> None:
+        """Refuse tables that differ in what no map changes: their number of segments, or their own width (ELECTRA)."""
+        for name in ("token_types", "embedding_size"):
+            ours, theirs = getattr(student, name), getattr(teacher, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"--pretrained has {name} {ours}, the teacher {theirs}, expected as many where weights are made "
+                    "out of the teacher's. Give another model, or use --method distill."
+                )
 
     @property
     def student(self) -> "PreTrainedModel":

@@ -88,6 +88,8 @@ class Objective(Protocol):
     - ``needs_teacher`` (class): the context must bring the teacher, whose weights are only read.
     - ``measures`` (class): the context must bring the teacher's activations on training rows.
     - ``learning_rate`` (class): the default peak; ``token_share`` (class): of the tokens that a stage sees by default.
+    - ``runs_wide`` (class): what is trained is as wide as the teacher; counts in the time.
+    - ``check_shapes(teacher, student, options)`` (static): refuses shapes that the method cannot make, in the plan.
     - ``is_scored`` (class): whether the student is worth scoring while it is trained.
     - ``mixing``: a :class:`Mixing`; batches carry the mixed view.
     - ``rate_of(name) -> float | None``: the peak learning rate of one parameter, or ``None`` for the stage's.
@@ -159,9 +161,9 @@ def load_method(name: str) -> Method:
     return Method(name, module.Options, module.Objective)
 
 
-def trains_teacher(name: str) -> bool:
-    """Return whether a method runs or trains a teacher of its own at every step."""
-    return asks_for(name, "trains_teacher")
+def trains_teacher(name: str, given: dict[str, Any]) -> bool:
+    """Return whether a stage runs or trains a teacher of its own at every step."""
+    return asks_for(innermost(name, given)[0], "trains_teacher")
 
 
 def asks_for(name: str, *attributes: str) -> bool:
@@ -228,8 +230,7 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
             raise ValueError(
                 f"recipe: [[stage]] {name!r} has no option {key!r}.{hint} Known: {', '.join(sorted(fields))}."
             )
-        factory = fields[key].default_factory
-        default = fields[key].default if factory is dataclasses.MISSING else factory()
+        default = default_of(fields[key])
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         is_other_type = type(value) is not type(default) and type(value) not in _alternatives(fields[key].type)
         if not (isinstance(default, float) and is_number) and is_other_type:
@@ -238,6 +239,11 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
                 f"The default is {default!r}."
             )
     return options_class(**given)
+
+
+def default_of(field: "dataclasses.Field[Any]") -> Any:  # Any: of whatever type the option is
+    """Return an option's default, a new one where it is a list or a table."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def innermost(name: str, given: dict[str, Any]) -> tuple[str, Any]:  # an instance of the method's own Options

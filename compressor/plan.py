@@ -159,6 +159,7 @@ def plan(recipe: Recipe) -> Plan:
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
     first_states(stages, info.shape, choice.shape)  # may refuse
+    refusals.check_shapes(stages, info.shape, choice.shape)
     resolved = _resolve(recipe, info, choice, kind, stages, max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, pretrained, vocabulary)

@@ -1,12 +1,15 @@
 """What a plan refuses before a shape is chosen: sizes above the teacher's, methods that a vocabulary cannot serve."""
 
+from collections.abc import Iterable
+
 from tokenizers import Tokenizer
 
 from compressor.families import family_of
-from compressor.objective import asks_for, build_options, innermost, trains_teacher
+from compressor.objective import asks_for, build_options, innermost, load_method, trains_teacher
 from compressor.pretrained import Pretrained
-from compressor.recipe import Recipe
+from compressor.recipe import Recipe, StageSection
 from compressor.teacher import TeacherInfo
+from exporters.budget import Shape
 
 
 def check_stages(recipe: Recipe) -> None:
@@ -17,7 +20,7 @@ def check_stages(recipe: Recipe) -> None:
                 f"--start-layers {recipe.student.start_layers} says what the student starts as, and {stage.method!r} "
                 "makes its weights out of all layers of the teacher. Leave out --start-layers."
             )
-        if recipe.vocab.size == 0 and trains_teacher(stage.method):
+        if recipe.vocab.size == 0 and trains_teacher(stage.method, stage.options):
             raise ValueError(
                 f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
                 "Give a size, or use --method distill."
@@ -33,12 +36,25 @@ def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
             raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
+    if recipe.student.hidden is not None and recipe.student.hidden == info.shape.embedding_size:
+        raise ValueError(
+            f"--hidden {recipe.student.hidden} is the width of the teacher's embeddings, expected another one: the "
+            "layer between them and the encoder would vanish. Give a --hidden that is larger or smaller."
+        )
     n_tokens = tokenizer.get_vocab_size()
     if n_tokens > info.shape.vocab_size:
         raise ValueError(
             f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
             "They are not of one checkpoint; download both again."
         )
+
+
+def check_shapes(stages: Iterable[StageSection], teacher: Shape, student: Shape) -> None:
+    """Refuse a student whose shape a method cannot make, before anything is run."""
+    for stage in stages:
+        check = getattr(load_method(stage.method).objective_class, "check_shapes", None)
+        if check is not None:
+            check(teacher, student, build_options(stage.method, stage.options))
 
 
 def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
@@ -85,7 +101,7 @@ def check_relabelling(recipe: Recipe, info: TeacherInfo) -> None:
 
 def hides_words(recipe: Recipe) -> bool:
     """Return whether a stage learns from hidden words."""
-    options = (build_options(stage.method, stage.options) for stage in recipe.stage)
+    options = (innermost(stage.method, stage.options)[1] for stage in recipe.stage)
     return "mlm" in [getattr(each, "objective", "") for each in options]
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from compressor.data import Table
-from compressor.objective import build_options, innermost, load_method, trains_teacher
+from compressor.objective import asks_for, build_options, innermost, load_method, trains_teacher
 from compressor.recipe import StageSection
 from exporters.budget import Shape
 
@@ -75,13 +75,14 @@ def effort(
 
     n_tokens = _n_tokens(train, max_length)
     n_student, n_teacher = (shape.n_multiplications for shape in (student, teacher))
-    n_weight_epochs = sum(
-        (n_student + n_teacher * trains_teacher(stage.method) / stage.options.get("every", 1)) * (stage.epochs or 0.0)
-        for stage in stages
-    )
-    # Teachers of folds: each sees all rows but its own.
+    n_wide = n_teacher * student.n_passes / teacher.n_passes
+    n_weight_epochs = 0.0
     for stage in stages:
         _, options = innermost(stage.method, stage.options)
+        has_teacher = trains_teacher(stage.method, stage.options)
+        n_run = n_wide if asks_for(stage.method, "runs_wide") else n_student
+        n_weight_epochs += (n_run + n_teacher * has_teacher / getattr(options, "every", 1)) * (stage.epochs or 0.0)
+        # Teachers of folds: each sees all rows but its own.
         n_folds = getattr(options, "out_of_fold", 0)
         if n_folds:
             epochs = options.base_epochs or fill_finetuning(StageSection(method="finetune"), len(train)).epochs or 0.0

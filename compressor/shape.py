@@ -178,12 +178,12 @@ def _candidates(
         widths, depths, ffns, _vocabularies(teacher, vocab_size, vocab_range), list(_schemes(quantize))
     ):
         heads = student.heads or _heads(width, head_size)
-        if width % heads:
-            continue
         narrow = teacher.embedding_size
+        if width % heads or width == narrow:  # as wide as its tables it would have no layer behind them (ELECTRA)
+            continue
         plain = replace(
             teacher, vocab_size=vocabulary, hidden=width, layers=depth, heads=heads, ffn=ffn, positions=positions,
-            embedding_size=narrow if narrow != width else None, passes=(), exchanged=(),
+            embedding_size=narrow, passes=(), exchanged=(),
         )  # fmt: skip
         yield repeated(plain, student), scheme
 

@@ -91,14 +91,21 @@ class Starts:
     def __init__(self, ancestry: Ancestry, kept: Kept, activations: Activations, how: str) -> None:
         self.ancestry, self.kept, self.activations, self.how = ancestry, kept, activations, how
 
-    def side(self, axis: Axis, n_student: int, n_teacher: int, heads: int = 0) -> Tensor:
-        """Return (student, teacher), or with ``heads`` the blocks (heads, student / heads, teacher / heads)."""
-        if heads:
-            blocks = [self._dense(axis, n_student // heads, n_teacher // heads, head) for head in range(heads)]
-            return torch.stack(blocks)
-        return self._dense(axis, n_student, n_teacher, -1)
+    def side(self, axis: Axis, n_student: int, n_teacher: int, heads: int = 0, *, is_silent: bool = False) -> Tensor:
+        """Return (student, teacher), or with ``heads`` the blocks (heads, student / heads, teacher / heads).
 
-    def _dense(self, axis: Axis, n_student: int, n_teacher: int, head: int) -> Tensor:
+        A part that no part of the teacher is behind (other numbers of heads) is drawn at random where it is written
+        and zero where it is read, so it changes nothing at first and learns. Queries and keys both write, and multiply:
+        keys are to be ``is_silent``, zero too.
+        """
+        if heads:
+            blocks = [
+                self._dense(axis, n_student // heads, n_teacher // heads, head, is_silent) for head in range(heads)
+            ]
+            return torch.stack(blocks)
+        return self._dense(axis, n_student, n_teacher, -1, is_silent)
+
+    def _dense(self, axis: Axis, n_student: int, n_teacher: int, head: int, is_silent: bool) -> Tensor:
         if self.how == "xavier":
             return nn.init.xavier_normal_(torch.empty(n_student, n_teacher))
         moments = self.activations.moments.get(self._teacher_group(axis))
@@ -111,7 +118,11 @@ class Starts:
         if head >= 0:
             part = kept[head * n_student : (head + 1) * n_student]
             kept = np.where(part == NEW, NEW, part - head * n_teacher)
-        return selection(kept, n_teacher)
+        found = selection(kept, n_teacher)
+        if not (axis.reads or is_silent):
+            new = torch.from_numpy(kept == NEW)
+            found[new] = torch.randn(int(new.sum()), n_teacher) / n_teacher**0.5
+        return found
 
     def _kept(self, axis: Axis) -> Index:
         if axis.kind == "inner":

@@ -169,14 +169,15 @@ def make_package(
 
 def describe_methods(name: str | None) -> tuple[dict[str, Any], list[str]]:
     """Return the training methods with a line each or, with ``name``, all that one of them says and its options."""
-    from compressor.objective import load_method, method_names, method_summary
+    from compressor.objective import default_of, load_method, method_names, method_summary
 
     if name is None:
         summaries = {each: method_summary(each).partition("\n")[0] for each in method_names()}
-        return {"methods": summaries}, [f"{each:12}{text}" for each, text in summaries.items()]
+        width = max(map(len, summaries)) + 2
+        return {"methods": summaries}, [f"{each:{width}}{text}" for each, text in summaries.items()]
     text = method_summary(name)
     options = [
-        {"name": field.name, "type": getattr(field.type, "__name__", str(field.type)), "default": field.default}
+        {"name": field.name, "type": getattr(field.type, "__name__", str(field.type)), "default": default_of(field)}
         for field in dataclasses.fields(load_method(name).options_class)
     ]
     lines = [text, "", *[f"--option {each['name']}={each['default']}  ({each['type']})" for each in options]]

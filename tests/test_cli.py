@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +213,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_help_answers_at_once() -> None:
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "compressor.cli", "--help"], capture_output=True, check=True, timeout=60)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.3
-
-
 def test_the_version_is_told() -> None:
     assert tenmeg("--version").stdout.startswith("tenmeg, version 0.")
 
@@ -231,6 +221,9 @@ def test_methods_lists_each_with_a_line_and_its_options() -> None:
     listed = json.loads(tenmeg("methods", "--json").stdout)["methods"]
     assert {"distill", "finetune"} <= set(listed)
     assert all(listed.values())
+    for name in listed:
+        options = json.loads(tenmeg("methods", name, "--json").stdout)["options"]
+        assert all("MISSING" not in str(option["default"]) for option in options), name
     told = json.loads(tenmeg("methods", "distill", "--json").stdout)
     assert {"temperature", "hidden"} <= {option["name"] for option in told["options"]}
     assert "--option temperature=2.0  (float)" in tenmeg("methods", "distill").stdout

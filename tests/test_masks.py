@@ -61,6 +61,10 @@ def test_counts_are_those_of_the_published_table(choice: int, hidden: int) -> No
     assert n_removed(by_dims["inner.1"]) == min(choice * (lost // 12 // 8), lost // 12)
     assert n_removed(by_heads["inner.1"]) == min(choice // 2, lost // 64)
     assert n_removed(by_heads["ffn.1"]) == n_removed(by_dims["ffn.1"])
+    # Of the stream single coordinates go, not blocks of 64: as many by every second choice.
+    assert n_removed(by_dims["residual"]) == min(choice * lost // 8, lost)
+    whole = min(choice // 2, lost // 64) * 64
+    assert n_removed(by_heads["residual"]) == (whole if choice % 2 == 0 else min(whole + 32, lost))
 
 
 def test_a_number_that_does_not_divide_is_reached_at_the_last_choice() -> None:

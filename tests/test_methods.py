@@ -137,7 +137,7 @@ def test_the_teacher_is_unchanged_unless_it_is_declared_trained(
     assert is_same(before, state_of(case.context.teacher)) != getattr(case.objective, "trains_teacher", False)
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if trains_teacher(name)])
+@pytest.mark.parametrize("name", [name for name in method_names() if trains_teacher(name, {})])
 @pytest.mark.parametrize("objective", ["task", "mlm"])
 def test_a_teacher_without_a_learning_rate_stays_bit_for_bit(name: str, objective: str) -> None:
     case = make_case(name, context_of(), {"teacher_learning_rate": 0.0, "objective": objective})

@@ -89,7 +89,7 @@ def test_a_teacher_that_is_nearly_always_right_is_warned_of_with_the_counts(capl
 
 @pytest.mark.parametrize("method", ["weight_squeezing", "weight_inheritance"])
 def test_it_is_a_loss_for_weights_that_are_maps(method: str) -> None:
-    case = make_case(method, context_of(), {"loss": METHOD})
+    case = make_case(method, context_of(), {"loss": METHOD, "loss_options": {"head": "keep"}})
     losses = descend(case, 8, rate=1e-2)
     assert losses[-1] < losses[0] and not case.objective.is_scored
     assert case.objective.relabel == case.objective.inner.relabel

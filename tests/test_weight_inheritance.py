@@ -14,6 +14,7 @@ from narrowing_cases import NAME, disturb, objective_of
 from test_run import make_recipe
 
 from compressor.checkpoints import last_checkpoint
+from compressor.inheriting import Inheriting
 from compressor.objective import build_options
 from compressor.run import compress
 from compressor.train import Optimisation, train_stage
@@ -74,6 +75,42 @@ def test_training_lowers_the_loss_and_leaves_the_students_shape(options: dict[st
     assert objective.student.config.hidden_size == 16
 
 
+def test_choices_are_counted_from_one_and_made_where_the_schedule_says() -> None:
+    case = make_case(NAME, inheriting_context(**SMALL), {"interval": 2})
+    made, objective = [], case.objective
+    choose = objective.choose
+
+    def spy(choice: int) -> None:
+        made.append((int(objective.step), choice))
+        choose(choice)
+
+    objective.choose = spy
+    descend(case, 60)
+    last = max(group.n_choices for group in objective.masks.groups.values() if group.total)
+    assert made == [(2 * choice, choice) for choice in range(1, last + 1)]
+
+
+@pytest.mark.parametrize("resetting", ["shrink", "momentum"])
+def test_before_the_first_choice_every_compactor_decays_a_little(resetting: str) -> None:
+    """The published L2 term: in the gradient where the published edit is asked for, apart from Adam else."""
+    cases = [make_case(NAME, inheriting_context(**SMALL), {"resetting": resetting}) for _ in range(2)]
+    for case in cases:
+        case.objective.begin(100)
+        torch.manual_seed(0)  # dropout
+        sum(case.objective(**case.collate(range(8))).values()).backward()
+    plain, objective = (case.objective for case in cases)
+    optimizer = torch.optim.SGD([each for each in objective.parameters() if each.requires_grad], lr=0.1)
+    Inheriting.before_step(plain, optimizer)  # without what is tested
+    name = objective.sides[3].name
+    side, moved = objective.maps.value(name), plain.maps.gradient(name)
+    start = side.detach().clone()
+    objective.before_step(optimizer)
+    optimizer.step()
+    objective.after_step(optimizer)
+    expected = start - 0.1 * (moved + start) if resetting == "momentum" else (start - 0.1 * moved) * 0.9
+    torch.testing.assert_close(side.detach(), expected)
+
+
 def test_what_goes_is_zero_in_the_last_part_of_a_stage() -> None:
     case = make_case(NAME, inheriting_context(**SMALL), {})
     descend(case, 20)
@@ -90,6 +127,14 @@ def test_a_stage_of_one_step_still_ends_in_the_students_shape() -> None:
         case.objective.finish([inputs_of(case.context)])
         assert case.objective.masks.is_done
         assert all(parameter.requires_grad for parameter in case.objective.student.parameters())
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden_act", "relu"), ("layer_norm_eps", 1e-3)])
+def test_a_student_that_computes_otherwise_than_the_teacher_is_refused(key: str, value: Any) -> None:
+    context = inheriting_context(**SMALL)
+    setattr(context.student.config, key, value)
+    with pytest.raises(ValueError, match=f"--pretrained has {key} {value!r}, the teacher .*expected the same"):
+        objective_of(context)
 
 
 def test_what_is_scored_is_the_wide_network_as_it_is() -> None:

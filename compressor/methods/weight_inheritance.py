@@ -47,6 +47,7 @@ from compressor.masks import (
 )
 from compressor.objective import Context, check_choice, check_shares
 from compressor.student import temperature
+from exporters.budget import Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,6 +79,11 @@ class Options(LossOptions):
         check_choice(NAME, "score", self.score, ("all", "first"))
         check_choice(NAME, "resetting", self.resetting, ("shrink", "momentum"))
         check_shares(NAME, settle=self.settle)
+        if self.compactors_only and self.source_rate != Options.source_rate:
+            raise ValueError(
+                f"recipe: [[stage]] {NAME!r} option source_rate = {self.source_rate:g} is for the original weights, "
+                "which compactors_only keeps as they are. Leave one of the two out."
+            )
         for key in ("source_rate", "interval", "decay"):
             if getattr(self, key) < 0:
                 raise ValueError(
@@ -89,6 +95,13 @@ class Objective(Inheriting):
     """The wide network, its compactors and its masks."""
 
     step: Tensor
+    runs_wide = True
+
+    @staticmethod
+    def check_shapes(teacher: Shape, student: Shape, options: LossOptions) -> None:
+        """Refuse numbers of heads that no strategy arrives at."""
+        Inheriting.check_shapes(teacher, student, options)
+        choose_strategy(teacher, student, getattr(options, "strategy", "auto"))
 
     def __init__(self, context: Context, options: Options) -> None:
         network = build_network(

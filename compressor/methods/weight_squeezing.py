@@ -14,6 +14,7 @@ student's own W_0, for a student that is pretrained already ([student] pretraine
 ``loss_options`` name the method whose loss trains it. At the end the maps are folded, in float64, and certified.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,13 @@ class Options(LossOptions):
         check_choice(NAME, "basis", self.basis, ("teacher", "singular"))
         check_choice(NAME, "tables", self.tables, ("teacher", "student"))
         check_choice(NAME, "gate_by", self.gate_by, ("tensor", "element"))
+        if not math.isfinite(self.gate):
+            raise ValueError(f"recipe: [[stage]] {NAME!r} option gate = {self.gate}, expected a finite number.")
+        if not self.gated and (self.gate, self.gate_by) != (Options.gate, Options.gate_by):
+            raise ValueError(
+                f"recipe: [[stage]] {NAME!r} has gate or gate_by without gated = true, expected both or none. Add "
+                "gated = true."
+            )
 
 
 class Objective(Inheriting):
@@ -84,7 +92,7 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
             if options.tied and axis.kind == "residual":
                 name = "residual"
             if name not in maps.values:
-                values[name] = starts.side(axis, n_student, n_teacher, heads)
+                values[name] = starts.side(axis, n_student, n_teacher, heads, is_silent=slot.role == "key")
             sides[position] = name if axis.reads or name != "residual" else f"residual{WRITE}"
         mixture = f"{slot.name}/mixture" if len(slot.sources) > 1 else ""
         if mixture:
