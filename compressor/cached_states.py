@@ -69,8 +69,8 @@ def first_states(stages: "Sequence[StageSection]", teacher: "Shape", student: "S
 
 
 def depths_of(teacher: "Shape", student: "Shape") -> Depths:
-    """Return how deep the two models are."""
-    return Depths(teacher.n_passes, student.layers, student.n_passes)
+    """Return how deep the two models are, and how the student's layers repeat."""
+    return Depths(teacher.n_passes, student.layers, student.n_passes, student.passes)
 
 
 def _layer_bytes(table: "Table", width: int, max_length: int) -> int:

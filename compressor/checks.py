@@ -241,7 +241,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
     from compressor.forward import predictor
     from compressor.teacher import load_model, load_tokenizer, read_teacher
 
-    info = read_teacher(TeacherSection(path=teacher))
+    info = read_teacher(TeacherSection(path=teacher), for_export=True)
     if info.kind != spec.kind:
         raise ValueError(
             f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."

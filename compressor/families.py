@@ -168,8 +168,9 @@ def _pattern(config: dict[str, Any], n_layers: int) -> Pattern:
     if not config["model_type"].startswith(PREFIX):
         return Pattern((), ())
     try:
-        passes = config.get("passes", range(n_layers))
-        found = check_pattern(passes, config.get("exchanged", [False] * len(passes)), n_layers)
+        passes, exchanged = config.get("passes"), config.get("exchanged")  # null is absent, as transformers reads it
+        passes = range(n_layers) if passes is None else passes
+        found = check_pattern(passes, [False] * len(passes) if exchanged is None else exchanged, n_layers)
     except (TypeError, ValueError) as error:
         raise ValueError(f"teacher: {error} Download the checkpoint again.") from error
     is_plain = found == (tuple(range(n_layers)), (False,) * n_layers)

@@ -140,7 +140,11 @@ def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetun
 
 
 def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
-    """Return the encoder with a head for the labels; a fresh head is drawn from ``seed``."""
+    """Return the encoder with a head for the labels; one that is missing, or for other labels, is drawn from ``seed``.
+
+    Raises:
+        ValueError: if weights of the encoder have other sizes than config.json says.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -148,12 +152,20 @@ def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=torch.float32,
             id2label=dict(enumerate(info.labels)),
             label2id={name: index for index, name in enumerate(info.labels)},
             problem_type="regression" if info.kind == "regression" else "single_label_classification",
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # a head for another number of labels
+            output_loading_info=True,
         )
+    for name, ours, theirs in sorted(report["mismatched_keys"]):
+        if name.startswith(f"{model.base_model_prefix}."):
+            raise ValueError(
+                f"model: {folder} holds {name} of {'x'.join(map(str, ours))}, config.json says "
+                f"{'x'.join(map(str, theirs))}. They are not of one checkpoint; download both again."
+            )
     return model.float()

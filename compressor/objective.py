@@ -37,6 +37,7 @@ class Depths(NamedTuple):
     teacher: int  # layers, or passes where they repeat
     stored: int  # layers of the student, each with weights of its own
     passes: int  # times that one of them runs, at least ``stored``
+    pattern: tuple[int, ...] = ()  # which of them each pass runs; (): not known, or each once
 
 
 @dataclass(frozen=True)

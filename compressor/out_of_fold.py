@@ -3,7 +3,7 @@
 A teacher is right on nearly every row that it was fine-tuned on, and sure of it; how it does on other rows shows only
 where it has not learned them. So the rows are cut into folds, and for each a pretrained model is fine-tuned on all the
 others, exactly as ``tenmeg finetune`` would, and answers the fold. Each fold's outputs stay in the folder of the step,
-and a fold that was cut short goes on at its checkpoint.
+and a fold that was cut short goes on at its checkpoint, or with its answers where it is trained.
 """
 
 import shutil
@@ -44,9 +44,12 @@ def read_base(base: str, teacher: TeacherSection, info: TeacherInfo) -> TeacherI
         FileNotFoundError: if there is neither such a folder nor such a hub id.
         ValueError: if it is of a kind that is refused, or the given teacher itself.
     """
-    with speaking_of(f"option base = {base!r}"):
-        section = TeacherSection(path=base, task="text-classification", offline=teacher.offline)
-        found = read_teacher(section)
+    section = TeacherSection(path=base, task="text-classification", offline=teacher.offline)
+    try:
+        with speaking_of(f"option base = {base!r}"):
+            found = read_teacher(section)
+    except (FileNotFoundError, ValueError) as error:  # its remedies are flags that say nothing about a base
+        raise type(error)(_without_flags(str(error))) from error
     weights = {name: digest for name, digest in found.hashes.items() if name.endswith(".safetensors")}
     if weights and weights.items() <= info.hashes.items():
         raise ValueError(
@@ -54,6 +57,12 @@ def read_base(base: str, teacher: TeacherSection, info: TeacherInfo) -> TeacherI
             "that it was made from. Name that one."
         )
     return replace(found, task=info.task, kind=info.kind, labels=info.labels, pooling=None)
+
+
+def _without_flags(sentence: str) -> str:
+    sentence = sentence.replace("Check option.", "Check the path.")
+    sentence = sentence.replace("Give --trust-remote-code if you trust it, or use", "Use")
+    return sentence.replace(", or give --allow-pickle if you trust it.", ": a base is read from safetensors only.")
 
 
 def out_of_fold_outputs(planned: "Plan", options: Any, folder: Path) -> npt.NDArray[np.float32]:
@@ -74,14 +83,17 @@ def out_of_fold_outputs(planned: "Plan", options: Any, folder: Path) -> npt.NDAr
     parts = []
     for fold in range(n_folds):
         path, work = folder / f"fold-{fold + 1}.npy", folder / f"fold-{fold + 1}"
+        # Written last by train_model. Asked before the path, whose process removes it only when the path is there.
+        is_trained = (work / "metrics.jsonl").is_file()
         if not path.is_file():
             seen, unseen = (
                 data.select(table, np.flatnonzero(chosen).tolist()) for chosen in (folds != fold, folds == fold)
             )
             length = min(base.max_length, planned.max_length)
             prepared = Prepared(base, planned.spec, seen, unseen, fill_finetuning(stage, len(seen)), length)
-            work.mkdir(exist_ok=True)
-            train_model(prepared, seed + fold, work, f"teacher {fold + 1} of {n_folds}")
+            if not is_trained:
+                work.mkdir(exist_ok=True)
+                train_model(prepared, seed + fold, work, f"teacher {fold + 1} of {n_folds}")
             if is_first_process():
                 _answer(prepared, work / "model", path)
             while not path.is_file():  # all processes are to read the same numbers
@@ -113,16 +125,8 @@ def fold_numbers(table: Table, n_folds: int, seed: int) -> npt.NDArray[np.int64]
     Raises:
         ValueError: if there are fewer different rows than folds.
     """
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row, text in enumerate(table.texts):
-        groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
-    if len(groups) < n_folds:
-        raise ValueError(
-            f"option out_of_fold = {n_folds} is more than the {len(groups)} different rows of {table.source}, expected "
-            f"at most as many. Use out_of_fold = {max(2, len(groups))} or less."
-        )
     classes: dict[str, list[list[int]]] = {}
-    for group in groups.values():
+    for group in check_folds(table, n_folds):
         classes.setdefault(_class_of(table.labels, group[0]), []).append(group)
     generator = np.random.default_rng(seed)
     folds, n_dealt = np.zeros(len(table), dtype=np.int64), 0
@@ -131,6 +135,23 @@ def fold_numbers(table: Table, n_folds: int, seed: int) -> npt.NDArray[np.int64]
             folds[classes[name][index]] = n_dealt % n_folds  # the deal goes on from class to class
             n_dealt += 1
     return folds
+
+
+def check_folds(table: Table, n_folds: int) -> list[list[int]]:
+    """Return the rows with the same texts, a group for each different text.
+
+    Raises:
+        ValueError: if there are fewer different rows than folds.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, text in enumerate(table.texts):
+        groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
+    if len(groups) < n_folds:
+        raise ValueError(
+            f"option out_of_fold = {n_folds} is more than the {len(groups)} different rows of {table.source}, expected "
+            f"at most as many. Use out_of_fold = {max(2, len(groups))} or less."
+        )
+    return list(groups.values())
 
 
 def _class_of(labels: Sequence[str] | Sequence[float] | None, row: int) -> str:

@@ -133,9 +133,9 @@ def plan(recipe: Recipe) -> Plan:
         check_method(stage.method)
     refusals.check_stages(recipe)
     info = read_teacher(recipe.teacher)
-    refusals.check_relabelling(recipe, info)
     pretrained, vocabulary = read_given(recipe, info)
     train, evaluation = read_data(recipe, info)
+    refusals.check_relabelling(recipe, info, train)
     spec = tasks.task_spec(
         info.kind,  # type: ignore[arg-type]
         info.labels,

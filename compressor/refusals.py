@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer
 
+from compressor.data import Table
 from compressor.families import family_of
 from compressor.objective import asks_for, build_options, innermost, load_method, trains_teacher
 from compressor.pretrained import Pretrained
@@ -65,13 +66,13 @@ def check_masks(recipe: Recipe, tokenizer: Tokenizer) -> None:
         mask_id(tokenizer)
 
 
-def check_relabelling(recipe: Recipe, info: TeacherInfo) -> None:
+def check_relabelling(recipe: Recipe, info: TeacherInfo, train: Table) -> None:
     """Refuse tasks and stages that other labels make no sense for, before anything is run.
 
     Raises:
         FileNotFoundError: if the model to make teachers from is not there.
-        ValueError: for a sentence encoder, for options that a score has no use for, and for a last stage that leaves
-            the student without a trained head.
+        ValueError: for a sentence encoder, for options that a score has no use for, for a last stage that leaves the
+            student without a trained head, and for more parts than rows.
     """
     for number, stage in enumerate(recipe.stage, start=1):
         method, options = innermost(stage.method, stage.options)
@@ -88,15 +89,16 @@ def check_relabelling(recipe: Recipe, info: TeacherInfo) -> None:
                 f"recipe: [[stage]] {method!r} has {given[0]}, but the teacher predicts a score, which has no "
                 f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
             )
-        if number == len(recipe.stage) and method == stage.method and options.head == "fresh":
+        if number == len(recipe.stage):
             raise ValueError(
                 f"recipe: [[stage]] {method!r} is the last stage, expected one after it that teaches the task: its "
-                "student ends with a fresh head. Add a stage such as 'distill'."
+                "student cannot answer it, for its head is not trained. Add a stage such as 'distill'."
             )
         if options.out_of_fold:
-            from compressor.out_of_fold import read_base
+            from compressor.out_of_fold import check_folds, read_base
 
             read_base(options.base, recipe.teacher, info)
+            check_folds(train, options.out_of_fold)
 
 
 def hides_words(recipe: Recipe) -> bool:

@@ -106,6 +106,8 @@ def choose(
     limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if _is_open(student, quantize, vocab_size) else 1.0)
     least = vocab_range[0] if vocab_size is None else 0
     predict = partial(predict_bytes, n_tokenizer_bytes=n_tokenizer_bytes, kind=kind, certificates=certificates)
+    if given is None and student.layers is None:
+        _check_again(student, teacher.layers, "the teacher")
     if given is not None:
         candidates = [(given, scheme) for scheme in _schemes(quantize)]
     else:
@@ -196,8 +198,19 @@ def repeated(shape: Shape, student: StudentSection) -> Shape:
     """
     if student.repeat is None:
         return shape
+    if student.pretrained:
+        _check_again(student, shape.layers, f"--pretrained {student.pretrained}")
     found = pattern(student.repeat, shape.layers, student.exchange is not False)
     return replace(shape, **(found._asdict() if len(found.passes) > shape.layers else {"passes": (), "exchanged": ()}))
+
+
+def _check_again(student: StudentSection, n_layers: int, whose: str) -> None:
+    """Refuse layers to run again that no student can have, where ``layers`` is not what to change."""
+    if isinstance(student.repeat, tuple) and max(student.repeat) >= n_layers:
+        raise ValueError(
+            f"--repeat {','.join(map(str, student.repeat))} names layer {max(student.repeat)}, {whose} has layers 0 to "
+            f"{n_layers - 1}. Leave it out of --repeat."
+        )
 
 
 def _heads(width: int, head_size: int) -> int:

@@ -118,11 +118,12 @@ def quantize_file(
     if scheme.weight_bits is None:
         raise ValueError("--quantize none leaves nothing to do. Give int8 or int4.")
     if out.is_dir() or (out.exists() and not overwrite):
-        raise FileExistsError(
-            f"--output {out} exists. Choose another --output, or give --overwrite to replace the file."
-        )
+        raise FileExistsError(f"--output {out} exists. Choose another, or give --overwrite to replace the file.")
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx.serialization import registry
 
+    if registry.get_format_from_file_extension(out.suffix) not in (None, "protobuf"):
+        raise ValueError(f"--output {out} would be taken for text, expected an ONNX file. Let it end in .onnx.")
     try:
         counts = _quantize(onnx_file, out, scheme)
     except DecodeError as error:

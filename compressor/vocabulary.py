@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.journal import write_json, write_text
-from compressor.recipe import QuantizeSection, StudentSection, TeacherSection
+from compressor.recipe import QuantizeSection, StudentSection, TeacherSection, from_dict
 from compressor.steps import new_folder, tokenizer_config
 from exporters.budget import parse_size
-from exporters.passes import check_repeat
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -114,10 +113,11 @@ def draw_curve(
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
     files = read_files(train_files, text_column, pair_column, offline)
-    again = None if repeat is None else check_repeat(repeat)
-    student = StudentSection(layers=layers, hidden=hidden, heads=heads, ffn=ffn, repeat=again)
-    bits = QuantizeSection(scheme=quantize or "auto", embedding_bits=embedding_bits, block_size=block_size)
-    choice = student_shape(info, theirs, files, kind, student, bits, max_length, limits[0])
+    shape = {"layers": layers, "hidden": hidden, "heads": heads, "ffn": ffn, "repeat": repeat}
+    bits = {"scheme": quantize or "auto", "embedding_bits": embedding_bits, "block_size": block_size}
+    source = {"teacher": {"path": teacher}, "data": {"train": train_files[0]}}
+    run = from_dict({**source, "student": shape, "quantize": bits})  # refuses in the sentences of a recipe
+    choice = student_shape(info, theirs, files, kind, run.student, run.quantize, max_length, limits[0])
     found = measure_sizes(info, theirs, files, kind, rule, choice, tried, balance, seed or 0)
     picked = pick(found.points, *limits)
     content = as_json(found, picked, choice, limits)

@@ -51,26 +51,27 @@ def identity_of(path: Path) -> Identity:
 
 
 def check_checkpoint(path: Path, parameters: Mapping[str, str]) -> Identity:
-    """Check that a cleaned float graph holds tensors of the checkpoint only, each once.
+    """Check that a cleaned float graph holds matrices of the checkpoint only, each once.
 
     Args:
         path: of the graph that ``exporters.optimize`` wrote.
         parameters: the checkpoint's tensors, name by ``digest`` (``ExportResult.parameters``).
 
     Raises:
-        ValueError: if a tensor is there twice, or a matrix is not one of the checkpoint's.
+        ValueError: if a matrix is there twice, or is not one of the checkpoint's.
     """
     seen: dict[str, str] = {}
     for tensor in onnx.load(path).graph.initializer:
         if not _counts(tensor):
             continue
         key, shape = digest(numpy_helper.to_array(tensor)), "x".join(map(str, tensor.dims))
-        if key in seen:
+        is_matrix = sum(size > 1 for size in tensor.dims) > 1
+        if is_matrix and key in seen:  # vectors of other dimensions, (1, n) and (n,), may hold the same by chance
             raise ValueError(
                 f"export: {tensor.name} ({shape}) is stored twice, the other time as {seen[key]}, expected once. "
                 "Clean the graph with exporters.optimize."
             )
-        if sum(size > 1 for size in tensor.dims) > 1 and key not in parameters:
+        if is_matrix and key not in parameters:
             raise ValueError(
                 f"export: {tensor.name} ({shape}) holds other values than every tensor of the checkpoint, expected one "
                 "of them. A weight was computed while exporting; try another version of torch."
@@ -108,20 +109,25 @@ def check_stored_once(model: ModelProto, floats: Mapping[str, TensorProto]) -> N
 
 
 def count_float_products(model: ModelProto) -> int:
-    """Return how many products read a constant float matrix: those a quantiser left behind, their bytes with them.
+    """Return how many products read a constant float matrix: those a quantiser left behind, their bytes with them."""
+    return len(float_products(model))
+
+
+def float_products(model: ModelProto) -> list[str]:
+    """Return the nodes that read a constant float matrix, by name or, without one, by what they make.
 
     It sees through nodes with constant inputs (Identity, Transpose), behind which quantisers lose sight of a weight.
     """
     constants = {tensor.name for tensor in model.graph.initializer if _counts(tensor) and len(tensor.dims) > 1}
-    n_found = 0
+    found = []
     for node in model.graph.node:
         if node.op_type in ("Identity", "Transpose") and node.input[0] in constants:
             constants.add(node.output[0])
         elif node.op_type == "Constant" and node.attribute[0].name == "value" and len(node.attribute[0].t.dims) > 1:
             constants |= {node.output[0]} if _counts(node.attribute[0].t) else set()
-        elif node.op_type in ("MatMul", "Gemm"):
-            n_found += any(name in constants for name in node.input[:2])
-    return n_found
+        elif node.op_type in ("MatMul", "Gemm") and any(name in constants for name in node.input[:2]):
+            found.append(node.name or node.output[0])
+    return found
 
 
 def digest(array: NDArray[np.generic]) -> str:

@@ -22,7 +22,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from exporters.budget import Scheme
-from exporters.identity import check_stored_once, identity_of
+from exporters.identity import check_stored_once, float_products, identity_of
 from exporters.optimize import drop_unused, initializers, replace_nodes, save
 from exporters.quantized_nodes import Kernel, Writer
 
@@ -46,11 +46,11 @@ def quantize(
     """Quantise the graph in ``path`` by the scheme and write it to ``out``.
 
     Raises:
-        ValueError: if a tensor that the scheme quantises would stay float and ``allow_float`` is not set, or if a
-            tensor would be stored more than once.
+        ValueError: if a tensor that the scheme quantises would stay float, or a product with a constant matrix, and
+            ``allow_float`` is not set; or if a tensor would be stored more than once.
     """
     bytes_before = path.stat().st_size
-    model = onnx.load(path)
+    model = onnx.load(path, format="protobuf")  # whatever its suffix
     writer = Writer(model, scheme, kernel)
     n_matmuls = n_matmuls_quantized = n_gathers = n_gathers_quantized = 0
     nodes: list[NodeProto] = []
@@ -74,6 +74,12 @@ def quantize(
         raise ValueError(
             f"quantize: {len(left_float)} constant tensors would stay float ({', '.join(left_float[:3])}), expected "
             "none. Clean the graph with exporters.optimize first, or allow it."
+        )
+    in_float = float_products(model) if scheme.weight_bits is not None else []
+    if in_float and not allow_float:
+        raise ValueError(
+            f"quantize: {len(in_float)} products would multiply a constant matrix in float ({', '.join(in_float[:3])}),"
+            f" expected none at {scheme.name}. Clean the graph with exporters.optimize first, or allow it."
         )
     if scheme != Scheme(None, None, scheme.block_size):
         shorten_names(model)

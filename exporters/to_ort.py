@@ -11,6 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import onnx
 import onnxruntime
 
@@ -48,11 +49,13 @@ def to_ort(path: Path, out: Path) -> OrtResult:
     """
     if out.suffix != ".ort":
         raise ValueError(f"export: {out} does not end in .ort, by which onnxruntime knows the format. Rename it.")
-    if any(node.op_type == "QLinearConv" for node in onnx.load(path).graph.node):
+    model = onnx.load(path)
+    if any(node.op_type == "QLinearConv" for node in model.graph.node):
         raise ValueError(
             f"export: the 4-bit weights of {path.name} would be stored as 8 bits in an .ort file, expected 4. "
             "Quantise it with the kernel 'blocked', or use int8."
         )
+    _check_turned(model)
     temporary = out.with_name(f"partial-{out.name}")  # the suffix has to stay
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -80,6 +83,22 @@ def stored_tensors(path: Path) -> list[tuple[str, bytes]]:
         (each.Name().decode("utf-8"), b"" if each.RawDataIsNone() else each.RawDataAsNumpy().tobytes())
         for each in tensors
     ]
+
+
+def _check_turned(model: onnx.ModelProto) -> None:
+    """Refuse a weight that is read as it is and transposed: folded, the two would be stored beside each other."""
+    sizes = {tensor.name: int(np.prod(tensor.dims, dtype=np.int64)) for tensor in model.graph.initializer}
+    readings: dict[str, set[tuple[int, ...] | None]] = {}  # axes of Transpose nodes, None: as it is
+    for node in model.graph.node:
+        axes = next((tuple(each.ints) for each in node.attribute if each.name == "perm"), ())
+        for name in node.input:
+            readings.setdefault(name, set()).add(axes if node.op_type == "Transpose" else None)
+    for name, found in readings.items():
+        if len(found) > 1 and sizes.get(name, 0) >= MIN_TENSOR_VALUES:
+            raise ValueError(
+                f"export: {name} would be stored twice in the .ort file, the other time transposed, expected once. "
+                "Use the ONNX file."
+            )
 
 
 def _check_once(tensors: list[tuple[str, bytes]]) -> None:

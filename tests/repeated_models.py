@@ -17,7 +17,7 @@ from compressor.objective import Context
 from exporters.passes import PREFIX, plain_type
 from exporters.repeats import PLACES, pattern
 
-FAMILIES = ("bert", "roberta", "distilbert")
+FAMILIES = ("bert", "roberta", "distilbert", "electra")
 N_TOKENS, HIDDEN, LAYERS = 60, 16, 2
 
 

@@ -17,6 +17,7 @@ from exporters.identity import check_checkpoint, check_stored_once, count_float_
 from exporters.ledger import model_parts
 from exporters.optimize import initializers, optimize
 from exporters.quantize import quantize
+from exporters.to_ort import to_ort
 
 SCHEMES = (Scheme(8, 8), Scheme(4, 4), Scheme(4, 8), Scheme(8, None), Scheme(None, 8), Scheme(None, None))
 IDS = np.arange(12, dtype=np.int64).reshape(3, 4)
@@ -160,6 +161,61 @@ def test_a_float_copy_beside_the_quantised_one_fails_by_name(tied: Path, tmp_pat
     floats["more.weight"] = numpy_helper.from_array(np.ones((8, 8), dtype=np.float32), "more.weight")
     with pytest.raises(ValueError, match=r"quantize: more.weight \(8x8\) is not stored, expected once"):
         check_stored_once(small, floats)
+
+
+@pytest.mark.parametrize(("scheme", "name"), [(Scheme(8, 8), "matrix.int8"), (Scheme(None, None), "matrix")])
+def test_a_weight_read_both_ways_is_refused_in_an_ort_file_by_name(scheme: Scheme, name: str, tmp_path: Path):
+    model = tied_model()
+    other = next(tensor for tensor in model.graph.initializer if tensor.name == "table_copy")
+    other.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(other), other.name))  # a matrix of its own
+    onnx.save(model, tmp_path / "raw.onnx")
+    optimize(tmp_path / "raw.onnx", tmp_path / "clean.onnx")
+    quantize(tmp_path / "clean.onnx", tmp_path / "small.onnx", scheme)
+    with pytest.raises(ValueError, match=rf"export: {name} would be stored twice in the .ort file, the other time tra"):
+        to_ort(tmp_path / "small.onnx", tmp_path / "small.ort")
+    assert list(tmp_path.glob("*.ort")) == []
+
+
+def test_vectors_of_the_same_values_in_other_dimensions_are_no_twins(tmp_path: Path):
+    model = tied_model()
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(128, dtype=np.float32)[None] / 100, "row"))
+    model.graph.node[-1].input[0] = "e"
+    model.graph.node.insert(5, helper.make_node("Add", ["c", "row"], ["c_more"]))
+    model.graph.node[6].input[0] = "c_more"
+    model.graph.node.insert(7, helper.make_node("Sum", ["d"], ["e"]))
+    onnx.save(model, tmp_path / "raw.onnx")
+    optimize(tmp_path / "raw.onnx", tmp_path / "clean.onnx")
+    clean = initializers(onnx.load(tmp_path / "clean.onnx"))
+    assert {"bias", "row"} <= set(clean)
+    check_checkpoint(
+        tmp_path / "clean.onnx", {digest(numpy_helper.to_array(each)): name for name, each in clean.items()}
+    )
+
+
+@pytest.mark.parametrize("scheme", [Scheme(8, 8), Scheme(4, 4)], ids=lambda scheme: scheme.name)
+def test_a_product_left_in_float_fails_by_name_where_no_matrix_is_seen(scheme: Scheme, tied: Path, tmp_path: Path):
+    model = onnx.load(tied)
+    row = numpy_helper.from_array(np.ones((1, 64), dtype=np.float32))
+    last = model.graph.node[-1]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["row"], value=row))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1]), "column"))
+    product = last.output[0]
+    last.output[0] = "before"
+    model.graph.node.append(helper.make_node("ReduceSum", ["before"], ["sum"], keepdims=1))
+    model.graph.node.append(helper.make_node("Reshape", ["sum", "column"], ["turned"]))
+    model.graph.node.append(helper.make_node("MatMul", ["turned", "row"], ["left"], name="outer"))
+    model.graph.node.append(helper.make_node("ReduceMean", ["left"], ["mean"], keepdims=1))
+    model.graph.node.append(helper.make_node("Add", ["before", "mean"], [product]))
+    onnx.save(model, tmp_path / "more.onnx")
+    sentence = (
+        rf"1 products would multiply a constant matrix in float \(outer\), expected none at {scheme.name}\. Clean"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        quantize(tmp_path / "more.onnx", tmp_path / "small.onnx", scheme)
+    assert not (tmp_path / "small.onnx").exists()
+    result = quantize(tmp_path / "more.onnx", tmp_path / "small.onnx", scheme, allow_float=True)
+    assert result.left_float == [] and count_float_products(onnx.load(tmp_path / "small.onnx")) == 1
+    quantize(tmp_path / "more.onnx", tmp_path / "small.onnx", Scheme(None, None))
 
 
 def test_bytes_of_a_file_are_those_of_its_tensors_and_the_rest(tied: Path, tmp_path: Path):

@@ -1,13 +1,18 @@
 """The options of patient distillation: which pass of the student is paired with which layer of the teacher."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repeated_models import repeated_context
 
+from compressor.cached_states import depths_of
 from compressor.methods.patient import PUBLISHED, Options, pair_layers
-from compressor.objective import Depths, build_options, first_layers, reads_labels
+from compressor.objective import Depths, build_options, first_layers, load_method, reads_labels
+from exporters.budget import Shape
+from exporters.passes import pattern
 
 
 def depths_strategy() -> Any:
@@ -50,6 +55,29 @@ class TestPairs:
             return
         with pytest.raises(ValueError, match=r"layers = 'published': a teacher of .* Use layers = 'even'"):
             pair_layers("published", depths)
+
+    @pytest.mark.parametrize(
+        ("repeat", "n_layers"), [("mirror", 3), ("immediate", 2), ("bottom_half", 6), ([2, 1, 0], 3), ([0, 1, 2], 6)]
+    )
+    def test_published_refuses_another_pattern_of_as_many_passes(self, repeat: Any, n_layers: int) -> None:
+        passes = pattern(repeat, n_layers).passes
+        with pytest.raises(ValueError, match=r"passes run the layers 0 .*, expected 0 1 .* Use layers = 'even'"):
+            pair_layers("published", Depths(12, n_layers, len(passes), passes))
+
+    @pytest.mark.parametrize(("repeat", "n_layers"), [("all", 1), ("all", 2), ("all", 3), ("top_half", 6), ("none", 6)])
+    def test_published_takes_the_papers_patterns(self, repeat: str, n_layers: int) -> None:
+        passes = pattern(repeat, n_layers).passes
+        depths = Depths(12, n_layers, len(passes), passes)
+        assert pair_layers("published", depths) == tuple(PUBLISHED[n_layers, len(passes)].items())
+
+    def test_both_depths_and_students_say_how_layers_repeat(self) -> None:
+        teacher = Shape(2000, 64, 12, 4, 128, 64)
+        student = dataclasses.replace(teacher, layers=3, **pattern("mirror", 3)._asdict())
+        assert depths_of(teacher, student) == Depths(12, 3, 6, (0, 1, 2, 2, 1, 0))
+        assert depths_of(teacher, dataclasses.replace(teacher, layers=3)) == Depths(12, 3, 3, ())
+        context = dataclasses.replace(repeated_context(repeat="mirror"), teacher_n_layers=12)
+        with pytest.raises(ValueError, match=r"passes run the layers 0 1 1 0, expected 0 1 0 1 \(repeat = 'all'\)"):
+            load_method("patient").objective_class(context, Options(layers="published"))
 
     def test_a_list_of_layers_and_one_of_pairs(self) -> None:
         depths = Depths(12, 6, 9)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from compressor.steps import quantize_file
 from exporters.blocks import fold4, round4, round8, unfold4
 from exporters.budget import Scheme
 from exporters.optimize import optimize
@@ -172,6 +173,19 @@ def test_a_float_matrix_left_behind_is_refused_by_name(float_model: Path, tmp_pa
     with pytest.raises(ValueError, match=r"1 constant tensors would stay float \(head.weight 64x3\)"):
         quantize(tmp_path / "bad.onnx", tmp_path / "q.onnx", Scheme(8, 8))
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_file_is_read_as_onnx_whatever_its_suffix(float_model: Path, tmp_path: Path):
+    (tmp_path / "model.json").write_bytes(float_model.read_bytes())
+    quantize_file(tmp_path / "model.json", tmp_path / "q.onnx", quantize="int8")
+    quantize(float_model, tmp_path / "again.onnx", Scheme(8, 8))
+    assert (tmp_path / "q.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    (tmp_path / "text.json").write_text('{"graph": {}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"quantize: \S+text.json is not a whole ONNX file .*tenmeg export"):
+        quantize_file(tmp_path / "text.json", tmp_path / "none.onnx", quantize="int8")
+    with pytest.raises(ValueError, match=r"--output \S+none.json would be taken for text, .* end in .onnx"):
+        quantize_file(float_model, tmp_path / "none.json", quantize="int8")
+    assert not list(tmp_path.glob("none*"))
 
 
 def test_the_same_input_gives_the_same_bytes(float_model: Path, tmp_path: Path):

@@ -88,6 +88,25 @@ def test_a_list_of_layers_asks_for_students_that_have_them() -> None:
     assert chosen(StudentSection(layers=2, repeat="all", exchange=False)).shape.exchanged == (False,) * 4
 
 
+def test_layers_that_no_student_can_have_are_refused_with_what_to_do(
+    tiny_teacher_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    flags = ["--teacher", str(tiny_teacher_dir), "--train", str(tiny_rows.train), "--output", str(tmp_path / "out")]
+
+    def said(*more: str) -> str:
+        done = CliRunner().invoke(main, [*more, *flags])
+        assert done.exit_code == 1 and "unexpected" not in done.output
+        return done.output
+
+    again = "--repeat 0,5 names layer 5, the teacher has layers 0 to 1. Leave it out of --repeat."
+    assert again in said("compress", "--repeat", "0,5") and again in said("vocab", "curve", "--repeat", "0,5")
+    given = ["--pretrained", str(tiny_teacher_dir), "--repeat", "9"]
+    assert f"--pretrained {tiny_teacher_dir} has layers 0 to 1. Leave it out of --repeat." in said("compress", *given)
+    assert "repeat=[9] names layer 9, layers=2 has 0 to 1" in said("vocab", "curve", "--repeat", "9", "--layers", "2")
+    divided = said("vocab", "curve", "--hidden", "30", "--heads", "4")
+    assert "[student] hidden=30 is not divisible by heads=4. Use hidden=28 or heads=3." in divided
+
+
 @pytest.fixture(scope="module")
 def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from benchmarks.predicted_bytes import save_random_bert

@@ -29,7 +29,7 @@ from exporters.passes import REPEATS, check_pattern, describe, plain_config
 from exporters.repeats import PLACES, Exchanged, n_passes, pattern
 
 NAMED = st.sampled_from(REPEATS)
-KEYS = {"bert": ("query", "key"), "roberta": ("query", "key"), "distilbert": ("q_lin", "k_lin")}
+KEYS = {**dict.fromkeys(FAMILIES, ("query", "key")), "distilbert": ("q_lin", "k_lin")}
 
 
 @given(NAMED, st.integers(1, 12), st.booleans())
@@ -111,7 +111,7 @@ def test_exchanging_twice_changes_nothing(model_type: str) -> None:
     assert list(layer.state_dict()) == before and torch.equal(twice(states, None), layer(states, None))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", sorted(PLACES))
 @pytest.mark.parametrize("repeat", ["all", "mirror", "immediate", [1]])
 def test_without_exchange_it_is_the_deeper_model_with_tied_layers_bit_for_bit(model_type: str, repeat: Any) -> None:
     plain = plain_model(model_type)
@@ -221,3 +221,8 @@ def test_a_shape_and_a_configuration_say_the_same(model_type: str) -> None:
     assert shape.vocab_size == N_TOKENS
     with pytest.raises(ValueError, match=r"teacher: config: passes=\[5\].*Download the checkpoint again"):
         shape_of({**config, "passes": [5], "exchanged": [False]}, n_labels=3)
+
+
+def test_null_stands_for_no_passes_as_transformers_reads_it() -> None:
+    config = {**AutoConfig.for_model("repeated-bert", num_hidden_layers=2).to_dict(), "passes": None, "exchanged": None}
+    assert shape_of(config, 2).passes == () and n_passes(config) == 2

@@ -2,29 +2,29 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import LABELS, tiny_config, tiny_tokenizer
-from method_cases import MODEL_TYPES, context_of, descend, finish, make_case, state_of
+from method_cases import MODEL_TYPES, context_of, descend, finish, is_same, make_case, state_of
 from safetensors.torch import load_file
 from test_run import make_recipe, pair_rows, write_table
-from test_stage_student import Prepared
 
-from compressor import out_of_fold
+from compressor import training
 from compressor.cli import main
 from compressor.journal import write_json
 from compressor.methods.teacher_predictions import last_projection
 from compressor.objective import build_options, load_method, model_inputs
 from compressor.plan import plan
-from compressor.teacher_labels import CLASSES, ERRORS, counts, median_thresholds, ptp_labels
+from compressor.teacher_labels import CLASSES, ERRORS, median_thresholds
+from compressor.train import train_stage
 
 METHOD = "teacher_predictions"
-BASE_OPTIONS = {"out_of_fold": 2, "base_epochs": 1, "base_learning_rate": 5e-3}
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -100,99 +100,66 @@ def tenmeg(*arguments: object) -> Any:
     return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
-@pytest.fixture(scope="module")
-def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder that has learned nothing yet."""
-    from transformers import BertModel
+class Run(NamedTuple):
+    """A finished run of two stages from the command line."""
 
-    folder, tokenizer = tmp_path_factory.mktemp("base") / "base", tiny_tokenizer()
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        BertModel(tiny_config(len(tokenizer))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    folder: Path
+    before: list[dict[str, torch.Tensor]]  # the student's tensors when a stage begins to train, stage by stage
+    after: list[dict[str, torch.Tensor]]  # and when it has trained
 
 
 @pytest.fixture(scope="module")
-def out(tiny_teacher_dir: Path, tiny_rows: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two stages from the command line."""
-    folder = tmp_path_factory.mktemp("two") / "out"
-    done = tenmeg(
-        "compress", "--teacher", tiny_teacher_dir, "--train", tiny_rows.train, "--eval", tiny_rows.dev, "--max-size",
+def run(tiny_teacher_dir: Path, tiny_rows: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder, before, after = tmp_path_factory.mktemp("two") / "out", [], []
+
+    def watched(objective: Any, *given: Any) -> Any:
+        before.append(state_of(objective.student))
+        log = train_stage(objective, *given)
+        after.append(state_of(objective.student))
+        return log
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "train_stage", watched)
+        done = tenmeg_compress(tiny_teacher_dir, tiny_rows, folder)
+    assert done.exit_code == 0, done.output
+    yield Run(folder, before, after)
+
+
+def tenmeg_compress(teacher: Path, rows: Any, folder: Path) -> Any:
+    return tenmeg(
+        "compress", "--teacher", teacher, "--train", rows.train, "--eval", rows.dev, "--max-size",
         "40kB", "--method", METHOD, "--method", "distill", "--option", f"{METHOD}.t1=0.9", "--epochs", 1, "--runs", 5,
         "--no-baselines", "--output", folder,
     )  # fmt: skip
-    assert done.exit_code == 0, done.output
-    return folder
 
 
-def test_a_run_of_two_stages_reports_thresholds_and_counts(out: Path) -> None:
-    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+def test_a_run_of_two_stages_reports_thresholds_and_counts(run: Run) -> None:
+    report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
     first, second = report["training"]
     facts = first["facts"]
     assert facts["t1"] == 0.9 and 0.5 <= facts["t2"] <= 1
     assert sum(facts[name] for name in CLASSES) == facts["rows"] == 300
     assert "facts" not in second and "predictions" in str(first["log"])
     assert not any(key.startswith("eval_") for line in first["log"] for key in line)
-    page = (out / "report.html").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "Rows of stage 1 (teacher_predictions)" in page and "unconfidently wrong" in page
 
 
-def test_the_next_stage_begins_with_the_same_tensors_and_a_fresh_projection(out: Path) -> None:
-    start, ours = (
-        load_file(out / "steps" / name / "model" / "model.safetensors") for name in ("student", f"train-1-{METHOD}")
+def test_the_next_stage_begins_with_the_same_tensors_and_a_fresh_projection(run: Run) -> None:
+    assert len(run.after) == 2 and is_same(run.after[0], run.before[1])
+    kept = [name for name, each in run.before[0].items() if torch.equal(each, run.before[1][name])]
+    assert {"classifier.weight", "classifier.bias"} <= set(kept) and len(kept) < len(run.after[0]) / 2
+    assert not run.before[1]["classifier.bias"].any() and 0 < run.before[1]["classifier.weight"].std() < 0.04
+    assert not torch.equal(run.before[1]["classifier.weight"], run.after[1]["classifier.weight"])
+    start, config = (run.folder / "steps" / name / "model" for name in ("student", f"train-1-{METHOD}"))
+    assert not torch.equal(
+        load_file(start / "model.safetensors")["classifier.weight"], run.after[0]["classifier.weight"]
     )
-    config = json.loads((out / "steps" / f"train-1-{METHOD}" / "model" / "config.json").read_text(encoding="utf-8"))
-    assert {name: each.shape for name, each in start.items()} == {name: each.shape for name, each in ours.items()}
-    assert list(config["id2label"].values()) == list(LABELS)
-    assert all(not torch.equal(start[name], ours[name]) for name in ours)
-    assert not ours["classifier.bias"].any() and ours["classifier.weight"].std() < 0.04
-    theirs = tenmeg_student(out / "steps" / f"train-1-{METHOD}" / "model")
-    assert theirs.keys() >= ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
-
-
-def tenmeg_student(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors as the next stage reads them."""
-    from transformers import AutoModelForSequenceClassification
-
-    return state_of(AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32))
+    assert list(json.loads((config / "config.json").read_text(encoding="utf-8"))["id2label"].values()) == list(LABELS)
 
 
 def stages(**options: Any) -> list[dict[str, Any]]:
     return [{"method": METHOD, "epochs": 1, "options": options}, {"method": "distill", "epochs": 1}]
-
-
-@pytest.mark.slow
-def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fold_goes_on(
-    base_dir: Path, tiny_teacher_dir: Path, tiny_rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {**BASE_OPTIONS, "base": str(base_dir)}
-    planned = plan(make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, stage=stages(**options)))
-    run, taught, answer = Prepared(planned, tmp_path), [], out_of_fold._answer
-
-    def watched(prepared: Any, model_dir: Path, path: Path) -> None:
-        taught.append((prepared.train.texts, prepared.evaluation.texts))
-        if len(taught) == 2:
-            raise KeyboardInterrupt
-        answer(prepared, model_dir, path)
-
-    monkeypatch.setattr(out_of_fold, "_answer", watched)
-    with pytest.raises(KeyboardInterrupt):
-        run.train(f"train-1-{METHOD}")
-    kept = run.journal.steps_dir / f"train-1-{METHOD}.part" / "folds" / "fold-1.npy"
-    before = kept.stat().st_mtime_ns
-    folder = run.train(f"train-1-{METHOD}")
-    assert [each[1] for each in taught] == [taught[0][1], taught[1][1], taught[1][1]]
-    assert (folder / "folds" / "fold-1.npy").stat().st_mtime_ns == before
-    assert all(not set(seen) & set(unseen) for seen, unseen in taught)
-    assert {*taught[0][1], *taught[1][1]} == set(planned.train.texts)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    assert facts["out_of_fold"] == 2 and sum(facts[name] for name in CLASSES) == 300
-    assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold-1.npy", "fold-2.npy"]
-    outputs = out_of_fold.out_of_fold_outputs(planned, build_options(METHOD, options), folder / "folds")
-    labels = np.array([int(label) for label in planned.train.labels or []])
-    made = ptp_labels(outputs, labels, facts["t1"], facts["t2"])
-    assert counts(made, CLASSES) == {name: facts[name] for name in CLASSES}
 
 
 def test_a_score_is_labelled_by_thirds_of_the_error(tmp_path: Path) -> None:
@@ -232,11 +199,11 @@ def test_what_it_cannot_learn_from_is_refused_before_the_teacher_runs(
     unlabelled = write_table(tmp_path / "texts.tsv", ["text"], [("a fine film",), ("a dull one",)])
     refused("got a sentence encoder, expected a task with labels", tiny_encoder_dir, tiny_rows.train, stages())
     refused("no column looks like a label", tiny_teacher_dir, unlabelled, stages())
-    refused("is the last stage, expected one after it", tiny_teacher_dir, tiny_rows.train, stages()[:1])
-    of_base = {**BASE_OPTIONS, "base": str(tmp_path / "none")}
-    refused(r"option base = .*none does not exist", tiny_teacher_dir, tiny_rows.train, stages(**of_base))
-    itself = {**BASE_OPTIONS, "base": str(tiny_teacher_dir)}
-    refused("is the teacher itself, which has seen every row", tiny_teacher_dir, tiny_rows.train, stages(**itself))
+    for head in ("fresh", "keep"):
+        last = stages(head=head)[:1]
+        refused(r"last stage.*student cannot answer it, for its head", tiny_teacher_dir, tiny_rows.train, last)
+        last = [{"method": "weight_squeezing", "options": {"loss": METHOD, "loss_options": {"head": head}}}]
+        refused("is the last stage|fresh head", tiny_teacher_dir, tiny_rows.train, last)
     with pytest.raises(ValueError, match="got a sentence encoder"):
         load_method(METHOD).objective_class(context_of("embedding"), build_options(METHOD, {}))
 

@@ -32,6 +32,7 @@ from compressor.families import n_passes
 from compressor.imitation import Imitation, Weights, without_dropout
 from compressor.losses import unit_mse
 from compressor.objective import Context, Depths, check_choice, check_shares, model_inputs
+from exporters.passes import pattern
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12
@@ -118,7 +119,8 @@ class Objective(nn.Module):
         without_dropout(self.student, options.dropout)
         config = context.student.config
         width, depth = config.hidden_size, config.num_hidden_layers
-        pairs = options.pairs(Depths(context.teacher_n_layers, depth, n_passes(config)))
+        runs = tuple(getattr(config, "passes", ()))
+        pairs = options.pairs(Depths(context.teacher_n_layers, depth, n_passes(config), runs))
         self.passes = [run for run, _ in pairs]
         self.places = [context.teacher_first_layers.index(layer + 1) for _, layer in pairs]  # in teacher_first
         self.projections = nn.ModuleList(
@@ -197,6 +199,13 @@ def _published(depths: Depths) -> Pairs:
             f"{_option('published')}: a teacher of {depths.teacher} layers and a student of {depths.stored} in "
             f"{depths.passes} passes, expected {PUBLISHED_TEACHER} layers and 1, 2, 3 or 6 in as many passes, in "
             "twice as many (1, 2, 3) or in 9 (6). Use layers = 'even'."
+        )
+    how = "none" if depths.passes == depths.stored else "top_half" if depths.stored == 6 else "all"
+    if depths.pattern and depths.pattern != pattern(how, depths.stored).passes:
+        raise ValueError(
+            f"{_option('published')}: a student whose passes run the layers {' '.join(map(str, depths.pattern))}, "
+            f"expected {' '.join(map(str, pattern(how, depths.stored).passes))} (repeat = {how!r}). Use "
+            "layers = 'even'."
         )
     return tuple(found.items())
 
