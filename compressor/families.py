@@ -11,9 +11,19 @@ from types import MappingProxyType
 from typing import Any
 
 from exporters.budget import Shape
-from exporters.passes import PREFIX, Pattern, check_pattern, n_passes, plain_type
+from exporters.passes import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 
-__all__ = ["FAMILIES", "Family", "config_numbers", "family_of", "n_passes", "plain_type", "shape_of"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Shape",
+    "config_numbers",
+    "family_of",
+    "n_passes",
+    "pattern",
+    "plain_type",
+    "shape_of",
+]
 
 # Roles inside one layer. Values are module names relative to the layer.
 BERT_LAYER = MappingProxyType(

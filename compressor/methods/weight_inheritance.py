@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.compactors import MaskedLayerNorm, Network, build_network, check_cut, cut
-from compressor.families import shape_of
+from compressor.families import Shape, shape_of
 from compressor.fold import certify
 from compressor.inheriting import Inheriting, LossOptions, shapes_of
 from compressor.layout import group_layers, pick_layers
@@ -47,7 +47,6 @@ from compressor.masks import (
 )
 from compressor.objective import Context, check_choice, check_shares
 from compressor.student import temperature
-from exporters.budget import Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
