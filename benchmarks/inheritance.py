@@ -208,7 +208,8 @@ def main(
         facts,
         results,
         {
-            "command": f"python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR{option}",
+            "command": f"python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR{option}"
+            + "".join(f" --only {each}" for each in only),
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
             "seeds": max(counts.values()),
             "shape": SHAPE,

@@ -73,7 +73,7 @@ def curve_table(result: dict[str, Any]) -> str:
     """Return the scores along the training, by the share of the steps, and when distillation's final one is reached."""
     parts = []
     for each in result["sets"]:
-        curves = {arm["name"]: _curve(arm, each["metric"]) for arm in each["arms"]}
+        curves = {arm["name"]: _curve(arm, f"eval_{each['metric']}") for arm in each["arms"]}
         goal = next(points[-1] for name, points in curves.items() if name.startswith("b "))
         marks = [index / 6 for index in range(1, 7)]
         rows = [[each["set"], *(f"{100 * mark:.0f} % of the steps" for mark in marks), "reaches b's last score after"]]
@@ -95,15 +95,15 @@ class _Point(NamedTuple):
     score: float
 
 
-def _curve(arm: dict[str, Any], metric: str) -> list[_Point]:
+def _curve(arm: dict[str, Any], key: str) -> list[_Point]:
     """Return the scores of an arm over its stages; a stage's seconds are spread evenly over its steps."""
     points, steps, seconds = [], 0, 0.0
     for stage in arm["logs"][0]:
         n_steps = max(entry["step"] for entry in stage["log"])
         for entry in stage["log"]:
-            if metric in entry:
+            if key in entry:
                 taken = stage["seconds"] * entry["step"] / n_steps
-                points.append(_Point(steps + entry["step"], seconds + taken, entry[metric]))
+                points.append(_Point(steps + entry["step"], seconds + taken, entry[key]))
         steps, seconds = steps + n_steps, seconds + stage["seconds"]
     return [*points, _Point(steps, seconds, arm["scores"][0])]
 

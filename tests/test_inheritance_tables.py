@@ -50,7 +50,7 @@ def test_a_set_without_labels_has_no_arm_that_learns_from_them_and_no_part_in_th
 
 def test_a_curve_tells_the_seconds_after_which_distillations_last_score_is_reached_over_all_stages() -> None:
     def log(*scores: float) -> list[dict[str, Any]]:
-        return [{"step": 10 * (index + 1), "accuracy": score} for index, score in enumerate(scores)]
+        return [{"step": 10 * (index + 1), "eval_accuracy": score} for index, score in enumerate(scores)]
 
     plain = arm("b  logits", 0.6, [{"log": [{"step": 5, "loss": 1.0}, *log(0.1, 0.4, 0.6, 0.5)], "seconds": 40.0}])
     fast = arm("e  WS", 0.8, [{"log": log(0.2, 0.5), "seconds": 40.0}, {"log": log(0.6, 0.8), "seconds": 20.0}])
