@@ -4,6 +4,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 BIN := .venv/bin
 STAMP := .venv/.ready
+AT_ONCE := -n auto --dist loadfile# a process per core: every test runs on one thread
 NOT_HERE := not gpu and not cuda and not network
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ demo: $(STAMP)
 	$(BIN)/python -m benchmarks.docstring_search --output demo-out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow and $(NOT_HERE)"
+	$(BIN)/python -m pytest -q $(AT_ONCE) -m "not slow and $(NOT_HERE)"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m "slow and $(NOT_HERE)"
