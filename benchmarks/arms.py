@@ -231,7 +231,6 @@ def summary(name: str, results: list[dict[str, Any]], metric: str) -> dict[str, 
         "train_seconds": statistics.median(result["train_seconds"] for result in results),
         "stages": results[0]["stages"],
         "student": results[0]["student"],
-        "logs": [result["training"] for result in results][:1],
     }
 
 

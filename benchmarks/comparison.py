@@ -48,33 +48,24 @@ def in_batches(arms: Arms, batch_size: int) -> Arms:
 
 
 def run_arms(
-    prepared: Sequence[Prepared], plans: Mapping[str, Arms], seeds: Mapping[str, int], processes: int
+    prepared: Sequence[Prepared], plans: Mapping[str, Arms], n_seeds: int, processes: int
 ) -> dict[str, Results]:
     """Return the results by set and arm, in the order of the plans; what has run before is not run again.
 
     Args:
         prepared: the sets.
         plans: the arms of each set.
-        seeds: how many each set has.
+        n_seeds: of every arm.
         processes: how many arms run at once.
     """
     jobs = [
-        (each, name, seed)
-        for seed in range(max(seeds.values()))
-        for each in prepared
-        if seed < seeds[each.name]
-        for name in plans[each.name]
+        (each, name, seed) for seed in range(n_seeds) for each in prepared for name in plans[each.name]
     ]  # seeds one after the other: a table that is cut short has them all of the first
     done = run_all([(each, slug(name), plans[each.name][name], seed) for each, name, seed in jobs], processes)
     found: dict[str, Results] = {each.name: {} for each in prepared}
     for (each, name, _), result in zip(jobs, done, strict=True):
         found[each.name].setdefault(name, []).append(result)
     return found
-
-
-def summaries(results: Results, metric: str) -> list[dict[str, Any]]:
-    """Return a row per arm."""
-    return [summary(name, found, metric) for name, found in results.items()]
 
 
 def write_comparison(
@@ -100,9 +91,10 @@ def write_comparison(
     """
     tables = []
     for each, known in zip(prepared, facts, strict=True):
-        rows = summaries(results[each.name], known["metric"])
-        if not has_logs:
-            rows = [{key: value for key, value in row.items() if key != "logs"} for row in rows]
+        rows = []
+        for arm, found in results[each.name].items():
+            logs = {"logs": [found[0]["training"]]} if has_logs else {}
+            rows.append({**summary(arm, found, known["metric"]), **logs})
         tables.append({"set": each.name, **known, "arms": rows})
         for row in rows:
             shown = f"{row['mean']:.4f} {row['spread'] or 0:.4f} {row['train_seconds']:.0f} s"

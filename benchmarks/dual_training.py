@@ -22,13 +22,14 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, finetuned_teacher, prepare, stage, write_subset
+from benchmarks.arms import prepare, stage
 from benchmarks.comparison import in_batches, options, run_arms, write_comparison
+from benchmarks.sets import SETS as ALL_SETS
+from benchmarks.sets import sets
 
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
 VOCAB = {"size": 5000}
-ROWS = {"SST-2": 20_000, "CLINC150": 15_000}
-FILES = {"SST-2": ("train.tsv", "dev.tsv"), "CLINC150": ("train.jsonl", "dev.jsonl")}
+SETS = {name: ALL_SETS[name] for name in ("SST-2", "CLINC150")}
 EPOCHS = {"SST-2": 1.5, "CLINC150": 2.0}
 TUNING_EPOCHS = {"SST-2": 2.0, "CLINC150": 4.0}
 BATCH_SIZES = {"SST-2": 128, "CLINC150": 64}
@@ -101,19 +102,6 @@ def tuning(epochs: float) -> dict[str, dict[str, Any]]:
     return found
 
 
-def sets(data: Path, sst2_teacher: Path, work: Path, is_tuning: bool) -> list[Prepared]:
-    """Return both sets; the CLINC150 teacher is fine-tuned where it is not there yet."""
-    train, dev = (data / "CLINC150" / name for name in FILES["CLINC150"])
-    clinc = finetuned_teacher(work / "teacher-CLINC150", train, dev, epochs=5, batch_size=64, rate=2e-4)
-    found = []
-    for name, teacher in (("SST-2", sst2_teacher), ("CLINC150", clinc)):
-        folder = work / (f"{name}-tuning" if is_tuning else name)
-        source, dev_path = (data / name / file for file in FILES[name])
-        train_path, held_out = write_subset(source, ROWS[name], 0, folder, share=0.1 if is_tuning else 0.0)
-        found.append(Prepared(name, folder, teacher, train_path, held_out or dev_path))
-    return found
-
-
 @click.command()
 @options
 @click.option("--only", multiple=True, help="First letters of the arms to run; all when left out.")
@@ -129,7 +117,7 @@ def main(
 ) -> None:
     """Run the arms and write the table."""
     started = time.monotonic()
-    prepared = [each for each in sets(data, sst2_teacher, work, tune) if not set_names or each.name in set_names]
+    prepared = sets(data, sst2_teacher, work, {name: SETS[name] for name in set_names or SETS}, tune)
     epochs = TUNING_EPOCHS if tune else EPOCHS
     plans = {}
     for each in prepared:
@@ -137,8 +125,8 @@ def main(
         chosen = {name: one for name, one in found.items() if not only or name.startswith(only)}
         plans[each.name] = in_batches(chosen, BATCH_SIZES[each.name])
     facts = [{**prepare(each, arm(stage("distill", 1.0, RATE))), "epochs": epochs[each.name]} for each in prepared]
-    counts = dict.fromkeys(plans, 1 if tune else seeds)
-    results = run_arms(prepared, plans, counts, processes)
+    n_seeds = 1 if tune else seeds
+    results = run_arms(prepared, plans, n_seeds, processes)
     option = " --tune" if tune else ""
     write_comparison(
         "dual_tuning" if tune else "dual_training",
@@ -149,7 +137,7 @@ def main(
         {
             "command": f"python -m benchmarks.dual_training --data DIR --sst2-teacher MODEL --work DIR{option}",
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": max(counts.values()),
+            "seeds": n_seeds,
             "shape": SHAPE,
             "batch_sizes": BATCH_SIZES,
             "processes": processes,

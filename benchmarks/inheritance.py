@@ -188,17 +188,16 @@ def main(
     names = set_names or (TUNING_SETS if tune else CURVE_SETS if curve else tuple(SETS))
     prepared = sets(data, sst2_teacher, work, {name: SETS[name] for name in names}, tune)
     facts = [prepare(each, arm(stage("distill", 1.0, RATE), pretrained=pretrained)) for each in prepared]
-    counts = {each.name: 1 if tune or curve else seeds for each in prepared}
+    n_seeds = 1 if tune or curve else seeds
     plans = {each.name: _plan(SETS[each.name], pretrained, tune, curve, only) for each in prepared}
-    results = run_arms(prepared, plans, counts, processes)
+    results = run_arms(prepared, plans, n_seeds, processes)
     if not tune and not curve:
-        once = dict.fromkeys(counts, 1)
         timed = {name: in_batches(halves(SETS[name].epochs, pretrained), SETS[name].batch_size) for name in plans}
-        for name, known in run_arms(prepared, timed, once, processes).items():
+        for name, known in run_arms(prepared, timed, 1, processes).items():
             found = in_equal_time(SETS[name].epochs, pretrained, results[name] | known)
             both = plans[name] | in_batches(found, SETS[name].batch_size)
             plans[name] = dict(sorted(both.items()))  # an arm at equal time below its own
-        results = run_arms(prepared, plans, counts, processes)
+        results = run_arms(prepared, plans, n_seeds, processes)
     kind, option = ("tuning", " --tune") if tune else ("curve", " --curve") if curve else ("", "")
     facts = [{**known, "setting": SETS[each.name]._asdict()} for each, known in zip(prepared, facts, strict=True)]
     write_comparison(
@@ -211,7 +210,7 @@ def main(
             "command": f"python -m benchmarks.inheritance --data DIR --sst2-teacher MODEL --work DIR{option}"
             + "".join(f" --only {each}" for each in only),
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": max(counts.values()),
+            "seeds": n_seeds,
             "shape": SHAPE,
             "share": SHARE,
             "processes": processes,

@@ -113,8 +113,8 @@ def main(
     deepest = arm({"layers": 6}, *patient(1.0))  # reads every layer of the teacher that any arm reads
     facts = [prepare(each, deepest) for each in prepared]
     plans = {each.name: _plan(SETS[each.name], tune) for each in prepared}
-    counts = {each.name: 1 if tune else seeds for each in prepared}
-    results = run_arms(prepared, plans, counts, processes)
+    n_seeds = 1 if tune else seeds
+    results = run_arms(prepared, plans, n_seeds, processes)
     facts = [{**known, "setting": SETS[each.name]._asdict()} for each, known in zip(prepared, facts, strict=True)]
     write_comparison(
         f"pea_kd{'_tuning' if tune else ''}",
@@ -126,7 +126,7 @@ def main(
             "command": "python -m benchmarks.pea_kd --data DIR --sst2-teacher MODEL --work DIR"
             + (" --tune" if tune else ""),
             "evaluated_on": "a tenth of the training rows, held out" if tune else "dev",
-            "seeds": max(counts.values()),
+            "seeds": n_seeds,
             "shape": SHAPE,
             "share": SHARE,
             "head": HEAD,

@@ -18,7 +18,8 @@ from typing import Any
 import click
 
 from benchmarks.arms import Prepared, prepare, run_all, stage, summary
-from benchmarks.dual_training import BATCH_SIZES, EPOCHS, RATE, SHAPE, arm, sets
+from benchmarks.dual_training import BATCH_SIZES, EPOCHS, RATE, SETS, SHAPE, arm
+from benchmarks.sets import sets
 from compressor.journal import versions, write_json
 from exporters.measure import machine
 
@@ -61,7 +62,7 @@ def equal_size(prepared: Prepared, rule: str, n_bytes: int) -> tuple[int, int]:
 def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int) -> None:
     """Train the students and write the table."""
     jobs, facts = [], {}
-    for each in sets(data, sst2_teacher, work, is_tuning=False):
+    for each in sets(data, sst2_teacher, work, SETS, is_tuning=False):
         prepare(each, arm(stage("distill", 1.0, RATE)))
         n_bytes = vocabulary_bytes(each, REFERENCE_SIZE, "cuts")
         for rule in RULES:

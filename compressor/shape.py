@@ -106,11 +106,11 @@ def choose(
     limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if _is_open(student, quantize, vocab_size) else 1.0)
     least = vocab_range[0] if vocab_size is None else 0
     predict = partial(predict_bytes, n_tokenizer_bytes=n_tokenizer_bytes, kind=kind, certificates=certificates)
-    if given is None and student.layers is None:
-        _check_again(student, teacher.layers, "the teacher")
     if given is not None:
         candidates = [(given, scheme) for scheme in _schemes(quantize)]
     else:
+        if student.layers is None:
+            _check_again(student, teacher.layers, "the teacher")
         candidates = list(_candidates(teacher, student, quantize, vocab_size, vocab_range, positions))
     if not candidates:
         raise ValueError(
