@@ -70,10 +70,12 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread_and_one_seed() -> None:
+    """Dropout and fresh weights must not depend on which tests ran before in the same process."""
     if "torch" in sys.modules:
         import torch
 
+        torch.manual_seed(0)
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
 
