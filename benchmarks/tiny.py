@@ -132,6 +132,28 @@ def make_teacher(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def save_model(folder: Path, model_type: str, n_labels: int, *, hidden: int = 32, layers: int = 2) -> None:
+    """Save a model of a family with random weights and the same tokenizer; without labels it is the bare encoder."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    tokenizer = _tokenizer()
+    spelled = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    if model_type == "distilbert":
+        spelled = ("dim", "n_layers", "n_heads", "hidden_dim")
+    numbers: dict[str, Any] = dict(zip(spelled, (hidden, layers, 2, 2 * hidden), strict=True))
+    numbers |= {"embedding_size": 24} if model_type == "electra" else {}
+    config = AutoConfig.for_model(
+        model_type, vocab_size=len(tokenizer), max_position_embeddings=66, num_labels=max(n_labels, 1),
+        pad_token_id=0, initializer_range=0.1, **numbers,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(n_labels)
+        auto = AutoModelForSequenceClassification if n_labels else AutoModel
+        auto.from_config(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def _tokenizer() -> Any:  # a transformers.PreTrainedTokenizerFast, not imported before it is needed
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
