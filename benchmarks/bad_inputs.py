@@ -6,7 +6,7 @@ folder is afterwards as it was, but for finished steps where ``keeps`` says so. 
 
     python -m benchmarks.bad_inputs          the table, docs/results/bad_inputs.json and docs/errors.md
 
-``tests/test_bad_inputs.py`` runs the same cases. What makes the inputs is in ``benchmarks.bad_files``.
+``tests/test_bad_inputs.py`` runs the same cases. What makes the inputs is in ``benchmarks.faults.bad_files``.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.bad_cases import CASES
-from benchmarks.bad_files import Case
-from benchmarks.tiny import Tiny, make_tiny
+from benchmarks.faults.bad_cases import CASES
+from benchmarks.faults.bad_files import Case
+from benchmarks.support.tiny import Tiny, make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "sentiment"

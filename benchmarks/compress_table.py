@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import click
 
 from benchmarks.docstring_search import teacher_folder
-from compressor.journal import write_json
+from compressor.files import write_json
 
 RESULT_PATH = Path("docs/results/compress.json")
 
@@ -67,8 +67,8 @@ def main(data: Path, sst2_teacher: Path, work: Path, only: tuple[str, ...], resu
 
 def run(job: Job, data: Path, sst2_teacher: Path, work: Path) -> dict[str, Any]:
     """Return the row of one job."""
-    from compressor.recipe import from_dict
-    from compressor.run import compress
+    from compressor.recipe.recipe import from_dict
+    from compressor.run.compress import compress
 
     rows = {"train": str(data / job.folder / "train.tsv"), "eval": str(data / job.folder / "dev.tsv")}
     recipe = from_dict(
@@ -86,8 +86,8 @@ def run(job: Job, data: Path, sst2_teacher: Path, work: Path) -> dict[str, Any]:
 
 def find_teacher(job: Job, data: Path, sst2_teacher: Path, work: Path) -> Path:
     """Return the teacher of a job, fine-tuned first where it has to be."""
-    from compressor.recipe import finetune_job
-    from compressor.run import finetune
+    from compressor.recipe.recipe import finetune_job
+    from compressor.run.compress import finetune
 
     if job.teacher in ("sst2", "minilm"):
         return sst2_teacher if job.teacher == "sst2" else teacher_folder()

@@ -1,6 +1,6 @@
 """The main job on a fresh machine: a 7 MB sentence encoder out of all-MiniLM-L6-v2, and a search with it.
 
-The teacher comes with a Python package, the text is what ``benchmarks.docstrings`` finds. After the ordinary
+The teacher comes with a Python package, the text is what ``benchmarks.support.docstrings`` finds. After the ordinary
 ``compress`` the package answers a known-item search over held-out docstrings (query: the first sentence, document:
 the rest) beside its teacher and TF-IDF: MRR@10, bytes, and the time from a query to its ten best documents.
 Everything is written to ``search.json``; ``--query`` asks the finished package, and on a terminal it asks for queries
@@ -23,7 +23,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.docstrings import Docstring, docstrings, sentences_of
+from benchmarks.support.docstrings import Docstring, docstrings, sentences_of
 
 Array = npt.NDArray[np.float32]
 N_TRAIN, N_EVAL, N_DOCUMENTS = 16_000, 500, 2_000
@@ -84,10 +84,10 @@ def write_rows(texts: list[Docstring], folder: Path, n_rows: int) -> tuple[Path,
     return paths[0], paths[1]
 
 
-def run(train_path: Path, eval_path: Path, max_size: str, output: Path) -> Any:  # compressor.run.Outcome
+def run(train_path: Path, eval_path: Path, max_size: str, output: Path) -> Any:  # compressor.run.compress.Outcome
     """Compress by the ordinary run."""
-    from compressor.recipe import from_dict
-    from compressor.run import compress
+    from compressor.recipe.recipe import from_dict
+    from compressor.run.compress import compress
 
     recipe = from_dict(
         {
@@ -112,8 +112,8 @@ def teacher_folder() -> Path:
 
 def compare(package_dir: Path, documents: list[Docstring], output: Path) -> list[str]:
     """Search with teacher, package and TF-IDF, write search.json and return the table."""
-    from compressor.journal import versions, write_json
-    from exporters.measure import machine
+    from compressor.files import write_json
+    from exporters.measuring.machine import machine, versions
 
     rows = [search(*contender, documents) for contender in contenders(package_dir, documents)]
     digest = hash_texts(documents)
@@ -142,9 +142,9 @@ def contenders(package_dir: Path, documents: list[Docstring]) -> list[tuple[str,
     import torch
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from compressor.forward import predictor
-    from compressor.recipe import TeacherSection
-    from compressor.teacher import load_model, load_tokenizer, read_teacher
+    from compressor.batches.outputs import predictor
+    from compressor.models.teacher import load_model, load_tokenizer, read_teacher
+    from compressor.recipe.sections import TeacherSection
     from edge_demo import runtime
 
     torch.set_num_threads(1)

@@ -22,10 +22,10 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import prepare, stage
-from benchmarks.comparison import in_batches, options, run_arms, write_comparison
-from benchmarks.sets import SETS as ALL_SETS
-from benchmarks.sets import sets
+from benchmarks.support.comparison import in_batches, options, run_arms, write_comparison
+from benchmarks.support.runner import prepare, stage
+from benchmarks.support.sets import SETS as ALL_SETS
+from benchmarks.support.sets import sets
 
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
 VOCAB = {"size": 5000}

@@ -26,11 +26,11 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import prepare, stage
-from benchmarks.comparison import Arms, Results, in_batches, options, run_arms, write_comparison
 from benchmarks.docstring_search import teacher_folder
-from benchmarks.sets import SETS as ALL_SETS
-from benchmarks.sets import TUNING_SETS, Setting, sets
+from benchmarks.support.comparison import Arms, Results, in_batches, options, run_arms, write_comparison
+from benchmarks.support.runner import prepare, stage
+from benchmarks.support.sets import SETS as ALL_SETS
+from benchmarks.support.sets import TUNING_SETS, Setting, sets
 
 SHAPE = {"layers": 6, "hidden": 96, "heads": 3, "ffn": 384}
 RATE = 1e-3  # where a student starts at random or pretrained
@@ -145,8 +145,8 @@ def tuning(epochs: float, pretrained: Path) -> dict[str, dict[str, Any]]:
 
 def pretrained_student(data: Path, work: Path) -> Path:
     """Return a student of this shape that imitated MiniLM's embeddings on 10,000 lines of encyclopaedia text."""
-    from compressor.recipe import from_dict
-    from compressor.run import compress
+    from compressor.recipe.recipe import from_dict
+    from compressor.run.compress import compress
 
     recipe = {
         "teacher": {"path": str(teacher_folder()), "max_length": 64},

@@ -24,8 +24,8 @@ from typing import Any
 import click
 
 from benchmarks.inheritance import MAPS, SHAPE
-from compressor.journal import versions, write_json
-from exporters.measure import machine
+from compressor.files import write_json
+from exporters.measuring.machine import machine, versions
 
 RESULT_PATH = Path("docs/results/inheriting_speed.json")
 BATCH, LENGTH = 32, 32
@@ -41,7 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def write_rows(source: Path, path: Path, n_rows: int) -> None:
     """Write rows of about 32 tokens: two or three sentences each."""
-    from compressor.data import read_table
+    from compressor.data.table import read_table
 
     table = read_table(str(source), needs_label=True)
     assert table.labels is not None
@@ -57,13 +57,13 @@ def write_rows(source: Path, path: Path, n_rows: int) -> None:
 
 def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_steps: int, queue: Any) -> None:
     """Train one stage for some steps and put the median seconds of a step and the peak bytes into ``queue``."""
-    from compressor import training
-    from compressor.journal import Journal
-    from compressor.plan import plan
-    from compressor.progress import quiet_libraries
-    from compressor.recipe import from_dict
-    from compressor.student import load_student
-    from compressor.train import Optimisation, train_stage
+    from compressor.recipe.recipe import from_dict
+    from compressor.run import student_steps as training
+    from compressor.run.journal import Journal
+    from compressor.run.planning.plan import plan
+    from compressor.run.progress import quiet_libraries
+    from compressor.student.student import load_student
+    from compressor.training.trainer import Optimisation, train_stage
 
     quiet_libraries()
     recipe = {

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tiny import Tiny, make_tiny
-from compressor.journal import MARKER
+from benchmarks.support.tiny import Tiny, make_tiny
+from compressor.run.journal import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = (
@@ -32,7 +32,7 @@ STEPS = (
 LONG = ("teacher", "train-1-distill", "train-2-finetune")  # the steps that keep shards or checkpoints
 # The command line as it is, with shards and checkpoints small enough for a run of seconds.
 PROGRAM = (
-    "import sys, compressor.cache as cache, compressor.train as train; "
+    "import sys, compressor.batches.teacher_cache as cache, compressor.training.trainer as train; "
     "cache.SHARD_ROWS, train.SAVE_SECONDS = 256, float(sys.argv.pop(1)); "
     "from compressor.cli import main; main()"
 )

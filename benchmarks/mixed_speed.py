@@ -22,14 +22,14 @@ import click
 import numpy as np
 from tokenizers import Tokenizer
 
-from compressor.data import read_table
-from compressor.journal import versions, write_json
-from exporters.measure import machine
-from vocab import masking
-from vocab.cut import CutRows, MixedRows
-from vocab.mixed import MixedTokenizer, Mixture, chosen_units, draw, flat_units, mix, select
+from compressor.data.table import read_table
+from compressor.files import write_json
+from exporters.measuring.machine import machine, versions
+from vocab.mixing import masking
+from vocab.mixing.cut import CutRows, MixedRows
+from vocab.mixing.mixed import MixedTokenizer, Mixture, chosen_units, draw, flat_units, mix, select
+from vocab.mixing.units import Integers
 from vocab.train import train_vocabulary
-from vocab.units import Integers
 
 RESULT_PATH = Path("docs/results/mixed_speed.json")
 BATCH = 128

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pea_kd --data DIR --sst2-teacher MODEL --work DIR [--tune]
 
-``DIR`` holds SST-2, MRPC, CLINC150 and SNIPS, whose teachers are those of ``benchmarks.sets``.
+``DIR`` holds SST-2, MRPC, CLINC150 and SNIPS, whose teachers are those of ``benchmarks.support.sets``.
 Students of 1, 2 and 3 stored layers (128 wide, 4 heads, FFN 512, 5,000 tokens) start as parts of their teacher and are
 trained by patient distillation: alone; with every layer run twice; run twice with query and key exchanged; after a
 stage on the teacher's predictions; with all of it. Beside them stands a plain student of twice the layers, so narrow
@@ -22,11 +22,11 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import prepare, stage
-from benchmarks.comparison import Arms, in_batches, options, run_arms, write_comparison
-from benchmarks.sets import SETS as ALL_SETS
-from benchmarks.sets import TUNING_SETS, Setting, sets
-from exporters.budget import Shape
+from benchmarks.support.comparison import Arms, in_batches, options, run_arms, write_comparison
+from benchmarks.support.runner import prepare, stage
+from benchmarks.support.sets import SETS as ALL_SETS
+from benchmarks.support.sets import TUNING_SETS, Setting, sets
+from exporters.shape import Shape
 
 SETS = {name: ALL_SETS[name] for name in ("SST-2", "MRPC", "CLINC150", "SNIPS")}
 SHAPE = {"hidden": 128, "heads": 4, "ffn": 512}

@@ -16,15 +16,15 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from benchmarks.docstring_search import teacher_folder
-from benchmarks.docstrings import docstrings, sentences_of
-from compressor.certificates import manifest_block, predicted_bytes
-from compressor.recipe import StageSection
-from compressor.report import model_card
-from exporters.budget import Scheme, Shape
+from benchmarks.support.docstrings import docstrings, sentences_of
+from compressor.recipe.sections import StageSection
+from compressor.report.fold_certificates import manifest_block, predicted_bytes
+from compressor.report.report import model_card
 from exporters.package import PackageInfo, make_cases, package_bytes, write_package
-from exporters.passes import pattern
 from exporters.pooling import Pooling
-from exporters.predict import predict_bytes
+from exporters.predicted_bytes import predict_bytes
+from exporters.repetition import pattern
+from exporters.shape import Scheme, Shape
 from vocab.save import save_tokenizer
 from vocab.train import train_vocabulary
 
@@ -82,8 +82,8 @@ def main() -> None:
 
 def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer, is_folded: bool = False) -> Path:
     """Write a package of a BERT with random weights, folded from a teacher's or not, and return its folder."""
-    from exporters.optimize import optimize
-    from exporters.quantize import quantize
+    from exporters.graph.optimize import optimize
+    from exporters.graph.quantize import quantize
     from exporters.to_onnx import export_model
 
     save_tokenizer(tokenizer, folder / "tokenizer", {}, shape.positions)
@@ -121,7 +121,7 @@ def _certificate(model_dir: Path) -> dict[str, Any]:  # Any: JSON
     import torch
     from safetensors.torch import load_file
 
-    from compressor.fold import TOLERANCES
+    from compressor.inherit.fold import TOLERANCES
 
     doubled = {name: value.double() * (1 + 1e-9) for name, value in load_file(model_dir / "model.safetensors").items()}
     tensors = {name: float((value.to(torch.float32) - value).abs().max()) for name, value in sorted(doubled.items())}

@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from benchmarks.dual_tables import dual_tables
-from benchmarks.inheritance_tables import inheritance_tables
-from benchmarks.pea_kd_tables import pea_kd_tables
-from benchmarks.shared_tables import shared_tables
-from benchmarks.vocab_tables import vocabulary_tables
+from benchmarks.tables.dual_tables import dual_tables
+from benchmarks.tables.inheritance_tables import inheritance_tables
+from benchmarks.tables.pea_kd_tables import pea_kd_tables
+from benchmarks.tables.shared_tables import shared_tables
+from benchmarks.tables.vocab_tables import vocabulary_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS_DIR = ROOT / "docs" / "results"

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from benchmarks.tiny import make_rows, make_tiny, save_model, write_rows
+from benchmarks.support.tiny import make_rows, make_tiny, save_model, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 # What differs from run to run, or says with which code it was made, wherever it stands in a JSON file.

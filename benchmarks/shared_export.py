@@ -15,6 +15,8 @@ Writes docs/results/shared_export.json.
 
 import os
 
+from exporters.heads import classification
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
@@ -32,14 +34,14 @@ import onnxruntime
 import torch
 from torch import nn
 
-from compressor.journal import versions, write_json
+from compressor.files import write_json
 from exporters import to_onnx
-from exporters.budget import Scheme
-from exporters.identity import check_checkpoint, count_float_products, identity_of
-from exporters.measure import machine
-from exporters.optimize import optimize
-from exporters.passes import pattern
-from exporters.quantize import quantize
+from exporters.graph.optimize import optimize
+from exporters.graph.quantize import quantize
+from exporters.graph.stored_once import check_checkpoint, count_float_products, identity_of
+from exporters.measuring.machine import machine, versions
+from exporters.repetition import pattern
+from exporters.shape import Scheme
 
 RESULT_PATH = Path("docs/results/shared_export.json")
 TOKENS, N_ROWS, N_LABELS = 32, 32, 3
@@ -131,7 +133,7 @@ def plain(model: nn.Module, folder: Path) -> dict[str, Path | str]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    wrapper = to_onnx._Classifier(model, N_LABELS).eval()
+    wrapper = classification.Classifier(model, N_LABELS).eval()
     found: dict[str, Path | str] = {}
     for exporter in ("TorchScript", "dynamo"):
         source = folder / f"{exporter}.onnx"

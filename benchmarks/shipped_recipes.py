@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from benchmarks.docstring_search import teacher_folder
-from compressor.journal import write_json
+from compressor.files import write_json
 
 OTHERS = ("sentence-embedding-dual",)
 SIZE = {"hidden": 192, "heads": 6, "ffn": 768}
@@ -27,7 +27,7 @@ SIZE = {"hidden": 192, "heads": 6, "ffn": 768}
 
 def keep_report(report: dict[str, Any], name: str) -> None:
     """Write a report beside the recipe ``name``, without this machine's paths and without every single latency."""
-    from compressor.shipped import RECIPES_DIR
+    from compressor.recipe.shipped import RECIPES_DIR
 
     recipe = dict(report["recipe"])
     recipe["teacher"] = {**recipe["teacher"], "path": Path(recipe["teacher"]["path"]).name}
@@ -39,8 +39,8 @@ def keep_report(report: dict[str, Any], name: str) -> None:
 
 def whole_recipe(name: str, data: Path, sst2_teacher: Path, rows: int) -> dict[str, Any]:
     """Return a shipped recipe with teacher, data, shape, budget and lengths of its stages."""
-    from compressor.objective import load_method
-    from compressor.shipped import base
+    from compressor.recipe.shipped import base
+    from compressor.training.registry import load_method
 
     shipped = base(name)
     if name.startswith("classification"):
@@ -75,9 +75,9 @@ def whole_recipe(name: str, data: Path, sst2_teacher: Path, rows: int) -> dict[s
 @click.option("--rows", default=10_000, show_default=True, help="Training rows.")
 def main(data: Path, sst2_teacher: Path, work: Path, chosen: tuple[str, ...], rows: int) -> None:
     """Run the recipes and keep their reports."""
-    from compressor.recipe import from_dict
-    from compressor.run import compress
-    from compressor.shipped import recipe_names
+    from compressor.recipe.recipe import from_dict
+    from compressor.recipe.shipped import recipe_names
+    from compressor.run.compress import compress
 
     for name in chosen or [each for each in recipe_names() if each not in OTHERS]:
         outcome = compress(from_dict(whole_recipe(name, data, sst2_teacher, rows)), work / name, echo=click.echo)

@@ -26,8 +26,8 @@ import click
 
 from benchmarks.docstring_search import teacher_folder
 from benchmarks.shipped_recipes import keep_report
-from compressor.journal import versions, write_json
-from exporters.measure import machine
+from compressor.files import write_json
+from exporters.measuring.machine import machine, versions
 
 RECIPE = "sentence-embedding-dual"
 RESULT_PATH = Path("docs/results/task_agnostic.json")
@@ -42,7 +42,7 @@ FINETUNE_RATE = 3e-4
 
 def recipe(data: Path, rows: int) -> dict[str, Any]:
     """Return the recipe of the task-agnostic student: the shipped one, with this shape, these rows and these epochs."""
-    from compressor.shipped import base
+    from compressor.recipe.shipped import base
 
     shipped = base(RECIPE)
     return {
@@ -64,8 +64,8 @@ def recipe(data: Path, rows: int) -> dict[str, Any]:
 
 def finetuned(model: Path, name: str, data: Path, output: Path) -> dict[str, Any]:
     """Fine-tune one student on one task and return its score."""
-    from compressor.recipe import finetune_job
-    from compressor.run import finetune
+    from compressor.recipe.recipe import finetune_job
+    from compressor.run.compress import finetune
 
     found = output / "finetune.json"
     if not found.is_file():
@@ -101,8 +101,8 @@ def random_student(source: Path, folder: Path) -> None:
 @click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
 def main(data: Path, work: Path, rows: int, processes: int) -> None:
     """Make the student, fine-tune it and the others, and write the table."""
-    from compressor.recipe import from_dict
-    from compressor.run import compress
+    from compressor.recipe.recipe import from_dict
+    from compressor.run.compress import compress
 
     outcome = compress(from_dict(recipe(data, rows)), work / "student", echo=click.echo)
     report = outcome.report

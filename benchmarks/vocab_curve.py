@@ -17,20 +17,21 @@ import click
 import numpy as np
 from tokenizers import Tokenizer
 
-from compressor.checkpoint import read_embeddings
-from compressor.data import read_table
-from compressor.journal import versions, write_json, write_text
-from compressor.recipe import QuantizeSection, StudentSection, TeacherSection
-from compressor.shape import Choice
-from compressor.teacher import TeacherInfo, load_tokenizer, read_teacher
-from compressor.vocabulary import as_json, measure_sizes, student_shape
-from compressor.vocabulary_picture import Panel, draw, picture
+from compressor.commands.vocabulary import as_json, measure_sizes, student_shape
+from compressor.data.table import read_table
+from compressor.files import write_json, write_text
+from compressor.models.checkpoint import read_embeddings
+from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
+from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
+from compressor.report.vocabulary_figure import Panel, draw, picture
+from compressor.run.planning.sizing import Choice
 from exporters.budget import parse_size
+from exporters.measuring.machine import versions
 from vocab import mapping
-from vocab.align import NO_WORD, align_batch
-from vocab.choose import Curve, pick, split
+from vocab.choosing import DEFAULT_RULE, Floats, Rule
+from vocab.comparing.align import NO_WORD, align_batch
+from vocab.comparing.curve import Curve, pick, split
 from vocab.mapping import Integers
-from vocab.rules import DEFAULT_RULE, Floats, Rule
 from vocab.surfaces import bare, kind_of
 from vocab.train import train_sizes
 

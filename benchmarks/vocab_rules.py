@@ -1,4 +1,4 @@
-"""Which tokens to keep: the rules of ``vocab.rules`` compared by the students trained on them, at equal bytes.
+"""Which tokens to keep: the rules of ``vocab.choosing`` compared by the students trained on them, at equal bytes.
 
     python -m benchmarks.vocab_rules --data DIR --sst2-teacher MODEL --work DIR
 
@@ -17,11 +17,11 @@ from typing import Any
 
 import click
 
-from benchmarks.arms import Prepared, prepare, run_all, stage, summary
 from benchmarks.dual_training import BATCH_SIZES, EPOCHS, RATE, SETS, SHAPE, arm
-from benchmarks.sets import sets
-from compressor.journal import versions, write_json
-from exporters.measure import machine
+from benchmarks.support.runner import Prepared, prepare, run_all, stage, summary
+from benchmarks.support.sets import sets
+from compressor.files import write_json
+from exporters.measuring.machine import machine, versions
 
 RESULT_PATH = Path("docs/results/vocab_rules.json")
 RULES = ("cuts", "frequency", "likelihood", "embedding")
@@ -31,9 +31,9 @@ SEEDS = 3
 
 def vocabulary_bytes(prepared: Prepared, size: int, rule: str) -> int:
     """Return the bytes of a vocabulary's embeddings at the student's width and of its tokenizer.json."""
-    from compressor import data
-    from compressor.checkpoint import read_embeddings
-    from compressor.teacher import load_tokenizer
+    from compressor.data import table as data
+    from compressor.models.checkpoint import read_embeddings
+    from compressor.models.teacher import load_tokenizer
     from vocab.save import compact_json
     from vocab.train import train_vocabulary
 

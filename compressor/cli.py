@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from compressor import __version__
-from compressor.console import DefaultGroup, Group, result, say, stop_if
-from compressor.options import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags, to_recipe
+from compressor.commands.console import DefaultGroup, Group, result, say, stop_if
+from compressor.commands.flags import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags, to_recipe
 
 
 @click.group("tenmeg", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -33,8 +33,8 @@ def compress(recipe: str | None, output: Path, overwrite: bool, dry_run: bool, a
 
     What is left out is decided by --max-size; --dry-run shows the decisions. A killed run goes on when repeated.
     """
-    from compressor.recipe import from_dict
-    from compressor.shipped import base
+    from compressor.recipe.recipe import from_dict
+    from compressor.recipe.shipped import base
 
     _run(from_dict(to_recipe(values, base(recipe) if recipe else None)), output, overwrite, dry_run)
 
@@ -44,14 +44,14 @@ def compress(recipe: str | None, output: Path, overwrite: bool, dry_run: bool, a
 @flags("output", "overwrite", "dry_run", "as_json", required=("output",))
 def run(recipe: Path, output: Path, overwrite: bool, dry_run: bool, as_json: bool) -> None:
     """Compress as RECIPE (a .toml file) says; 'compress --dry-run' writes one to start from."""
-    from compressor.recipe import load
+    from compressor.recipe.recipe import load
 
     _run(load(recipe), output, overwrite, dry_run)
 
 
 def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # Any: a Recipe, not imported for --help
     if dry_run:
-        from compressor.steps import save_plan
+        from compressor.commands.folders import save_plan
 
         planned, path = save_plan(recipe, output, overwrite)
         result(
@@ -59,7 +59,7 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
             [*planned.lines(), f"next: tenmeg run {path} --output {output}"],
         )
         return
-    from compressor.run import compress
+    from compressor.run.compress import compress
 
     outcome = compress(recipe, output, overwrite=overwrite, echo=say)
     result(outcome.report, outcome.lines())
@@ -71,8 +71,8 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
        *COLUMNS, *TEACHER, "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
 def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
-    from compressor.recipe import finetune_job
-    from compressor.run import finetune as make_teacher
+    from compressor.recipe.recipe import finetune_job
+    from compressor.run.compress import finetune as make_teacher
 
     job = finetune_job(to_recipe({**values, "method": ("finetune",)}))
     done = make_teacher(job, output, overwrite=overwrite, echo=say)
@@ -93,7 +93,7 @@ def vocabulary() -> None:
        required=("teacher", "train_files", "vocab_size", "output"))  # fmt: skip
 def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
-    from compressor.vocabulary import train_vocab
+    from compressor.commands.vocabulary import train_vocab
 
     done = train_vocab(out_dir=output, overwrite=overwrite, **values)
     result(done, _lines(done))
@@ -105,7 +105,7 @@ def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any
        "revision", "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
 def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
-    from compressor.vocabulary import draw_curve
+    from compressor.commands.vocabulary import draw_curve
 
     done, lines = draw_curve(out_dir=output, overwrite=overwrite, **values)
     result(done, lines)
@@ -118,7 +118,7 @@ def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any
        "as_json", required=("output",))  # fmt: skip
 def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
-    from compressor.steps import export_folder
+    from compressor.commands.folders import export_folder
 
     done = export_folder(model, output, overwrite=overwrite, **values)
     result(done, _lines(done, f"next: tenmeg package {output} --output PACKAGE"))
@@ -130,7 +130,7 @@ def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: 
 @flags("output", *BITS, "overwrite", "as_json", required=("output",))
 def quantize(onnx_file: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Quantise one ONNX file that 'tenmeg export --quantize none' wrote; --output names the new file."""
-    from compressor.steps import quantize_file
+    from compressor.commands.folders import quantize_file
 
     done = quantize_file(onnx_file, output, overwrite=overwrite, **values)
     result(done, _lines(done))
@@ -141,7 +141,7 @@ def quantize(onnx_file: Path, output: Path, overwrite: bool, as_json: bool, **va
 @flags("eval", "text_column", "pair_column", "ep", "threads", "runs", "as_json")
 def measure(package: Path, as_json: bool, **values: Any) -> None:
     """Measure a PACKAGE: bytes by part, time from text to answer (p50, p95, p99), peak memory."""
-    from compressor.checks import measure_package, tensor_lines
+    from compressor.packaging.inspection import measure_package, tensor_lines
 
     done = measure_package(package, **values)
     shown = {name: value for name, value in done.items() if name != "tensors"}
@@ -153,7 +153,7 @@ def measure(package: Path, as_json: bool, **values: Any) -> None:
 @flags("eval", *BUDGET, *COLUMNS, "teacher", "ep", "threads", "runs", "as_json")
 def verify(package: Path, as_json: bool, **values: Any) -> None:
     """Open a PACKAGE as a device would, score it on --eval and hold it to the --max-... promises."""
-    from compressor.checks import verify_package
+    from compressor.packaging.inspection import verify_package
 
     done = verify_package(package, **values)
     result(done, _lines(done))
@@ -165,7 +165,7 @@ def verify(package: Path, as_json: bool, **values: Any) -> None:
 @flags("output", "eval", "text_column", "pair_column", "overwrite", "as_json", required=("output",))
 def package(source: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Package SOURCE, a folder written by 'tenmeg export' or by a run, and archive it beside --output."""
-    from compressor.steps import make_package
+    from compressor.commands.folders import make_package
 
     done = make_package(source, output, overwrite=overwrite, **values)
     result(done, _lines(done, f'next: python -m edge_demo {output} "some text"'))
@@ -176,7 +176,7 @@ def package(source: Path, output: Path, overwrite: bool, as_json: bool, **values
 @flags("output", "as_json", required=("output",))
 def report(report_json: Path, output: Path, as_json: bool) -> None:
     """Write report.html and the model card again from REPORT, a report.json or the run's folder."""
-    from compressor.report import rewrite_report
+    from compressor.report.report import rewrite_report
 
     done = rewrite_report(report_json, output)
     result(done, _lines(done))
@@ -187,7 +187,7 @@ def report(report_json: Path, output: Path, as_json: bool) -> None:
 @flags("as_json")
 def methods(name: str | None, as_json: bool) -> None:
     """List the training methods, or tell what NAME does and which options it has."""
-    from compressor.steps import describe_methods
+    from compressor.commands.lists import describe_methods
 
     done, lines = describe_methods(name)
     result(done, lines)
@@ -198,7 +198,7 @@ def methods(name: str | None, as_json: bool) -> None:
 @flags("as_json")
 def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes that 'tenmeg compress --recipe NAME' knows, or show the one called NAME."""
-    from compressor.shipped import describe_recipes
+    from compressor.recipe.shipped import describe_recipes
 
     done, lines = describe_recipes(name)
     result(done, lines)
@@ -208,7 +208,7 @@ def recipes(name: str | None, as_json: bool) -> None:
 @flags("as_json")
 def doctor(as_json: bool) -> None:
     """Report what this machine can do and what is wrong with the installation; exit 1 if something is."""
-    from compressor.doctor import examine
+    from compressor.commands.doctor import examine
 
     found = examine()
     result(found.as_dict(), found.lines())

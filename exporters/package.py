@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from exporters.passes import plain_config
+from exporters.repetition import plain_config
 
 FORMAT = "tenmeg-package"
 FORMAT_VERSION = 1

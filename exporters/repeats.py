@@ -5,7 +5,7 @@ classes with a head then know ``model_type`` "repeated-bert", "repeated-roberta"
 no code lies in the checkpoint. The configuration has two keys more, ``passes`` (the stored layer of each pass) and
 ``exchanged`` (whether that pass exchanges query and key); ``num_hidden_layers`` is the number of *stored* layers, and
 the weights have the names and shapes of the plain model with so many layers, each once (Pea-KD, 2009.14822, its
-shuffled parameter sharing; see ``exporters.passes``).
+shuffled parameter sharing; see ``exporters.repetition``).
 
 A model returns the hidden states and the attention of all passes: ``n_passes + 1`` states. An exchanged pass runs the
 stored layer itself, hooks and all, while its two projections have changed places, so one model must not be run by two
@@ -29,7 +29,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 
-from exporters.passes import CLASS_PREFIX, PREFIX, Pattern, check_pattern, n_passes, pattern
+from exporters.repetition import CLASS_PREFIX, PREFIX, Pattern, check_pattern, n_passes, pattern
 
 __all__ = ["AUTO_CLASSES", "PLACES", "Exchanged", "RepeatedLayers", "n_passes", "pattern"]
 

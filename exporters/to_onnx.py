@@ -23,14 +23,16 @@ from typing import Any, NamedTuple
 import onnx
 import torch
 from optimum.exporters.tasks import TasksManager
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-from exporters.identity import digest
-from exporters.passes import plain_type
+from exporters.graph.stored_once import digest
+from exporters.heads.classification import Classifier
+from exporters.heads.embedding import Embedder
 from exporters.pooling import MODES, Pooling
+from exporters.repetition import plain_type
 
 logger = logging.getLogger(__name__)
 
@@ -48,58 +50,7 @@ class ExportResult(NamedTuple):
     outputs: tuple[str, ...]
     n_nodes: int
     n_bytes: int
-    parameters: dict[str, str]  # the model's tensors, each once: name by ``exporters.identity.digest``
-
-
-class _Classifier(nn.Module):
-    """Logits and, unless it is a regression, their softmax."""
-
-    def __init__(self, model: nn.Module, n_labels: int) -> None:
-        super().__init__()
-        self.model = model
-        self.is_regression = n_labels == 1
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        logits = _call(self.model, input_ids, attention_mask, token_type_ids).logits  # (batch, labels)
-        return (logits,) if self.is_regression else (logits, torch.softmax(logits, dim=-1))
-
-
-class _Embedder(nn.Module):
-    """Token vectors and the pooled sentence vector."""
-
-    def __init__(self, model: nn.Module, pooling: Pooling) -> None:
-        super().__init__()
-        self.model = model
-        self.pooling = pooling
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        hidden = _call(self.model, input_ids, attention_mask, token_type_ids)[0]  # (batch, tokens, hidden)
-        pooled = pool(hidden, attention_mask, self.pooling.mode)  # (batch, hidden)
-        return hidden, nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
-
-
-def pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
-    """Return one vector per text, ``(batch, hidden)``, from token vectors ``(batch, tokens, hidden)``."""
-    weight = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, tokens, 1)
-    if mode == "cls":
-        return hidden[:, 0]
-    if mode == "max":
-        return (hidden + (weight - 1) * 1e9).amax(dim=1)
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
-
-
-# Any: the models' output classes share no base that declares .logits
-def _call(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Any:
-    # The mask as the attention adds it. Built here because the models' own code builds it from ranges and index
-    # arithmetic, which is 20 nodes more in the graph.
-    visible = attention_mask[:, None, None, :].to(torch.float32)  # (batch, 1, 1, tokens)
-    mask = (1.0 - visible) * torch.finfo(torch.float32).min
-    types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-    return model(input_ids=input_ids, attention_mask=mask, **types)
+    parameters: dict[str, str]  # the model's tensors, each once: name by ``exporters.graph.stored_once.digest``
 
 
 def export_model(
@@ -127,9 +78,9 @@ def export_model(
     wrapper: nn.Module
     if task == "feature-extraction":
         assert pooling is not None
-        wrapper, outputs = _Embedder(model, pooling), ["last_hidden_state", "sentence_embedding"]
+        wrapper, outputs = Embedder(model, pooling), ["last_hidden_state", "sentence_embedding"]
     else:
-        wrapper, outputs = _Classifier(model, n_labels), ["logits", "probabilities"][: 1 if n_labels == 1 else 2]
+        wrapper, outputs = Classifier(model, n_labels), ["logits", "probabilities"][: 1 if n_labels == 1 else 2]
     # .eval() on the wrapper: the exporter restores the wrapper's mode afterwards, and a fresh one is in train mode
     graph = _to_graph(wrapper.eval(), names, outputs, max_length)
     _shorten_tensor_names(graph, str(getattr(model, "base_model_prefix", "")))

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from exporters.budget import Scheme
-from exporters.ledger import MIN_TENSOR_VALUES
-from exporters.quantize import quantize
+from exporters.graph.ledger import MIN_TENSOR_VALUES
+from exporters.graph.quantize import quantize
+from exporters.shape import Scheme
 
 
 class OrtResult(NamedTuple):

@@ -3,7 +3,7 @@
 A character that the teacher reads at the start of a word, or inside one, must stay readable there; characters that no
 text can bring to that place (upper case under a lower-casing normaliser, ``##`` forms of punctuation) are left out.
 Normalisers are kept only where every runtime has the same one: compiled SentencePiece tables (``Precompiled``), which
-browsers approximate, are replaced by NFKC.
+browsers approximate, are replaced by NFKC. ``least_size`` counts the tokens that all of it takes.
 """
 
 import json
@@ -13,8 +13,21 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from vocab.surfaces import SPACE_MARK, Spec, is_byte_token, parts, scheme_of, spec_of, surfaces, vocab_of
+from vocab.surfaces import (
+    SPACE_MARK,
+    Kind,
+    Spec,
+    is_byte_token,
+    parts,
+    scheme_of,
+    spec_of,
+    special_tokens,
+    surfaces,
+    vocab_of,
+)
 
+BYTES = 256
+BERT_CUT = {"type": "BertPreTokenizer"}
 REPRODUCIBLE = (
     "BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "StripAccents", "Strip", "Prepend",
 )  # fmt: skip
@@ -157,6 +170,23 @@ def _joined(steps: list[Spec]) -> Spec | None:
     if len(steps) < 2:
         return steps[0] if steps else None
     return {"type": "Sequence", "normalizers": steps}
+
+
+def least_size(teacher: Tokenizer, kind: Kind) -> int:
+    """Return the smallest size that ``vocab.train.train_vocabulary`` accepts, to within a few tokens.
+
+    WordPiece needs a token for every character in each position; Unigram and BPE fall back to the 256 bytes.
+    """
+    spec = spec_of(teacher)
+    n_specials = len(special_tokens(spec)) + 1
+    if kind != "wordpiece":
+        return n_specials + BYTES + 4
+    is_same = scheme_of(spec) == "wordpiece"
+    pre_tokenizer = spec["pre_tokenizer"] if is_same and parts(spec["pre_tokenizer"]) else BERT_CUT
+    alphabet = readable(teacher, student_normalizer(spec, "wordpiece"), pre_tokenizer)
+    if alphabet is None:
+        return n_specials + BYTES
+    return n_specials + len(alphabet.initial) + len(alphabet.continuing)
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
 from vocab import sentencepiece_json, wordpiece
 from vocab.alphabet import check_normalizer, cutting, readable, student_normalizer
 from vocab.assemble import assemble, by_id, check_size, first_tokens
-from vocab.rules import DEFAULT_RULE, Floats, Rule, check_rule
+from vocab.choosing import DEFAULT_RULE, Floats, Rule, check_rule
 from vocab.save import save_tokenizer
 from vocab.surfaces import SPACE_MARK, Kind, Spec, kind_of, scheme_of, spec_of, surfaces, unknown_token
 from vocab.wordpiece_trainer import wordpiece_trainer
@@ -48,7 +48,7 @@ def train_vocabulary(
         kind: of the student; it may differ from the teacher's.
         teacher: whose special tokens, normaliser, template and readable characters are kept.
         seed: nothing is drawn at random; accepted because every step of a run has one.
-        rule: how tokens are chosen (``vocab.rules``).
+        rule: how tokens are chosen (``vocab.choosing``).
         embeddings: the teacher's table (tokens, width), for the rule ``embedding``.
 
     Raises:

@@ -2,7 +2,7 @@
 
 Candidates are merges learned by ``tokenizers``' trainer and the teacher's own tokens. They are pruned in rounds: cut
 every word of the corpus by longest match, and drop the tokens whose absence costs least, by one of the rules of
-``vocab.rules``. Without a rule the first merges are taken as they come, which is what the usual trainer does. The
+``vocab.choosing``. Without a rule the first merges are taken as they come, which is what the usual trainer does. The
 teacher's unused tokens fill up, in the order of their ids, when the corpus is too small.
 """
 

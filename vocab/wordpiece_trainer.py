@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from tokenizers import Tokenizer
 
 from vocab import mapping, wordpiece
-from vocab.alphabet import Alphabet, cutting, readable, student_normalizer
+from vocab.alphabet import BERT_CUT, Alphabet, cutting, readable, student_normalizer
 from vocab.assemble import assemble, by_id, check_size, first_tokens
-from vocab.least import BERT_CUT
-from vocab.rules import Floats, Rule, cut_losses, embedding_losses, likelihood_losses
+from vocab.choosing import Floats, Rule, cut_losses, embedding_losses, likelihood_losses
 from vocab.surfaces import Spec, Surface, scheme_of, spec_of, unknown_token
 
 

@@ -1,1 +1,1 @@
-"""Training methods: one file per method, found by scanning this folder (see compressor.objective)."""
+"""Training methods: one file per method, found by scanning this folder (see compressor.training.registry)."""

@@ -5,17 +5,18 @@
          + hidden * mean over layers, words of |s/|s| - t/|t||^2
          + embedding * (1 - cos(student, teacher)) + similarity * |cos matrix - cos matrix|^2     sentence embeddings
 
-The terms are those of ``compressor.imitation``. The teacher is not here at all: its outputs come from the cache,
-computed once per row on its own cut of the text. Refuses nothing that a teacher of the supported families can do.
+The terms are those of ``compressor.training.imitation``. The teacher is not here at all: its outputs come from the
+cache, computed once per row on its own cut of the text. Refuses nothing that a teacher of the supported families can
+do.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compressor.families import n_passes
-from compressor.imitation import Imitation, Weights, without_dropout
-from compressor.objective import Context, model_inputs
+from compressor.models.families import n_passes
+from compressor.training.imitation import Imitation, Weights, without_dropout
+from compressor.training.objective import Context, model_inputs
 
 
 @dataclass(frozen=True)

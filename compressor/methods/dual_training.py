@@ -4,9 +4,9 @@
 
 The student reads its own vocabulary; the teacher reads words cut by the student's vocabulary with probability ``mix``
 and by its own otherwise, through a second table E_ts of the student's tokens. ``projection``: "down", mean
-|U theta_t V - theta_s|^2; "up", mean |theta_t - U theta_s V|^2; "none" (``compressor.projections``). The gradient of
-that term does not reach the teacher unless ``teacher_gradient`` is true. The norms of U and V are in the log. Zhao et
-al., 1909.11687 v1, sections 2.2 to 2.4.
+|U theta_t V - theta_s|^2; "up", mean |theta_t - U theta_s V|^2; "none" (``compressor.mixing.projections``). The
+gradient of that term does not reach the teacher unless ``teacher_gradient`` is true. The norms of U and V are in the
+log. Zhao et al., 1909.11687 v1, sections 2.2 to 2.4.
 
 objective = "mlm", the paper's: one word in seven is hidden in both streams, the same words, and each model predicts
 them over the vocabulary that cut them (``mlm``, ``teacher_mlm``); with ``hidden`` or ``attention`` above 0 the student
@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compressor.cache import spread_layers
-from compressor.families import family_of, n_passes
-from compressor.imitation import Imitation, Weights, live_states, without_dropout
-from compressor.layout import pick_layers
-from compressor.mixed_teacher import MaskedHead, MixedTeacher, live_teacher, mapped_table, masked_head
-from compressor.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
-from compressor.projections import SharedProjections
+from compressor.batches.teacher_cache import spread_layers
+from compressor.mixing.projections import SharedProjections
+from compressor.mixing.teacher import MaskedHead, MixedTeacher, live_teacher, masked_head
+from compressor.models.families import family_of, n_passes
+from compressor.models.slots import pick_layers
+from compressor.student.copied import mapped_table
+from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
+from compressor.training.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
 
 logger = logging.getLogger(__name__)
 CACHED = ("labels", "teacher_output", "teacher_states", "teacher_units")

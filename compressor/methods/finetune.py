@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.objective import Context, model_inputs
+from compressor.training.objective import Context, model_inputs
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.imitation import Imitation, Weights, without_dropout
-from compressor.mixed_teacher import MixedTeacher, live_teacher, mapped_table, masked_head, principal_rows
-from compressor.objective import Context, Mixing, check_choice, check_masked, check_shares
+from compressor.mixing.teacher import MixedTeacher, live_teacher, masked_head
+from compressor.student.copied import mapped_table, principal_rows
+from compressor.training.imitation import Imitation, Weights, without_dropout
+from compressor.training.objective import Context, Mixing, check_choice, check_masked, check_shares
 
 logger = logging.getLogger(__name__)
 

@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.families import n_passes, pattern
-from compressor.imitation import Imitation, Weights, without_dropout
-from compressor.losses import unit_mse
-from compressor.objective import Context, Depths, check_choice, check_shares, model_inputs
+from compressor.models.families import n_passes, pattern
+from compressor.training.imitation import Imitation, Weights, without_dropout
+from compressor.training.losses import unit_mse
+from compressor.training.objective import Context, Depths, check_choice, check_shares, model_inputs
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12

@@ -27,12 +27,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.compactors import MaskedLayerNorm, Network, build_network, check_cut, cut
-from compressor.families import Shape, shape_of
-from compressor.fold import certify
-from compressor.inheriting import Inheriting, LossOptions, shapes_of
-from compressor.layout import group_layers, pick_layers
-from compressor.masks import (
+from compressor.inherit.compactors import MaskedLayerNorm, Network, build_network, check_cut, cut
+from compressor.inherit.fold import certify
+from compressor.inherit.masks import (
     STRATEGIES,
     Entries,
     Masks,
@@ -45,8 +42,11 @@ from compressor.masks import (
     redirect,
     shrink,
 )
-from compressor.objective import Context, check_choice, check_shares
-from compressor.student import temperature
+from compressor.inherit.objective import Inheriting, LossOptions, shapes_of
+from compressor.models.families import Shape, shape_of
+from compressor.models.slots import group_layers, pick_layers
+from compressor.student.student import temperature
+from compressor.training.objective import Context, check_choice, check_shares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -205,7 +205,7 @@ class Objective(Inheriting):
         return super().observe() | {"removed": self.masks.share, "left": max(left, default=0.0)}
 
     def finish(self, batches: list[dict[str, Tensor]]) -> dict[str, Any]:
-        """Set what goes to zero, cut the student out and return the certificate (``compressor.fold.certify``)."""
+        """Set what goes to zero, cut the student out and return the certificate (``inherit.fold.certify``)."""
         self.forget()
         if not self.masks.is_done:
             self.schedule = self.schedule or plan_schedule(list(self.masks.groups.values()), 0)

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.images import WRITE, LearnedMap
-from compressor.inheriting import Inheriting, LossOptions, shapes_of
-from compressor.layout import Slot
-from compressor.learned import MapSet
-from compressor.objective import Context, check_choice
-from compressor.singular import has_singular_basis
-from compressor.starts import STARTS, Ancestry, Starts, parts_of, trace
-from compressor.student import temperature
+from compressor.inherit.formula import WRITE, LearnedMap
+from compressor.inherit.learned import MapSet
+from compressor.inherit.objective import Inheriting, LossOptions, shapes_of
+from compressor.inherit.singular import has_singular_basis
+from compressor.inherit.starts import STARTS, Ancestry, Starts, parts_of, trace
+from compressor.models.slots import Slot
+from compressor.student.student import temperature
+from compressor.training.objective import Context, check_choice
 
 NAME = "weight_squeezing"
 

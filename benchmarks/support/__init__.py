@@ -1,0 +1,1 @@
+"""What the benchmarks share: arms in processes, sets, tiny teachers and rows."""

@@ -1,0 +1,1 @@
+"""The results of the benchmarks as Markdown, for ``benchmarks.render``."""

@@ -1,0 +1,183 @@
+"""Rows to batches: encoded once, grouped by length, with the views that a method asks for.
+
+A row's tokens carry the index of the word they belong to (0 is the first special token, words count from 1), so that
+two vocabularies can be compared word by word. Truncation happens here and nowhere else.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from compressor.batches.teacher_cache import TeacherCache
+from compressor.data.table import Table
+from vocab.comparing.align import align_batch
+
+Collate = Callable[[Sequence[int]], dict[str, Tensor]]  # row numbers to a padded batch
+
+CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
+CUT_CHARACTERS = 100  # characters that a token has at most, generously
+MEGA_BATCH = 32  # batches whose rows are sorted by length together
+
+
+class EncodedRows(NamedTuple):
+    """Token ids, segment ids and words of all rows, one flat array each; row i is ``[starts[i]:starts[i + 1]]``."""
+
+    ids: npt.NDArray[np.int32]
+    segments: npt.NDArray[np.int8]
+    words: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+
+def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedRows:
+    """Encode texts (and pairs), truncated to ``max_length`` tokens, longest part first.
+
+    Long pairs are cut by characters first, far behind where the tokens end: truncating two texts of 50 kB takes
+    ``tokenizers`` seconds and gigabytes.
+    """
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    ids, segments, words, lengths = [], [], [], []
+    for start in range(0, len(table.texts), CHUNK):
+        texts = table.texts[start : start + CHUNK]
+        pairs = table.pairs[start : start + CHUNK] if table.pairs else None
+        inputs: list[Any] = list(texts)  # Any: texts or pairs of them
+        if pairs:
+            inputs = [
+                tuple(text[: CUT_CHARACTERS * max_length] for text in both) for both in zip(texts, pairs, strict=True)
+            ]
+        encodings = tokenizer.encode_batch(inputs)
+        # Words are counted in the whole texts: a pair's second text has the same numbers whatever the maximum length.
+        for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):
+            ids.append(np.asarray(encoding.ids, dtype=np.int32))
+            segments.append(np.asarray(encoding.type_ids, dtype=np.int8))
+            words.append(_units(encoding, of_words))
+            lengths.append(len(encoding.ids))
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EncodedRows(np.concatenate(ids), np.concatenate(segments), np.concatenate(words), starts)
+
+
+def _units(encoding: Encoding, words: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    units = np.where(words >= 0, words + 1, -1).astype(np.int32)
+    if encoding.special_tokens_mask and encoding.special_tokens_mask[0] == 1:
+        units[0] = 0
+    return units
+
+
+class Visit(int):
+    """A row number that knows when it is visited: what is drawn for a row can differ each time, and be repeated."""
+
+    epoch: int
+    done: float  # epochs done before this visit
+
+    @classmethod
+    def at(cls, row: int, epoch: int, done: float) -> "Visit":
+        """Return the visit of ``row``."""
+        visit = cls(row)
+        visit.epoch, visit.done = epoch, done
+        return visit
+
+
+class RowDataset(Dataset[int]):
+    """Row numbers: the collator looks everything else up, so nothing is copied per row."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class Collator:
+    """Row numbers to a batch of tensors."""
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        pad_id: int,
+        has_segments: bool,
+        labels: npt.NDArray[np.generic] | None = None,
+        teacher: TeacherCache | None = None,
+        has_words: bool = False,
+    ) -> None:
+        self.rows, self.pad_id, self.has_segments, self.labels = rows, pad_id, has_segments, labels
+        self.teacher = teacher
+        self.has_words = has_words or (teacher is not None and bool(teacher.layers))
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the padded batch; names and shapes as the methods document them."""
+        spans = [slice(self.rows.starts[index], self.rows.starts[index + 1]) for index in indices]
+        ids = pad([self.rows.ids[span] for span in spans], self.pad_id)
+        mask = pad([np.ones(span.stop - span.start, dtype=np.int64) for span in spans], 0)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if self.has_segments:
+            batch["token_type_ids"] = pad([self.rows.segments[span] for span in spans], 0)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[np.asarray(indices)])
+        if self.has_words:
+            batch["words"] = pad([self.rows.words[span] for span in spans], -1)
+        if self.teacher is not None:
+            batch["teacher_output"] = torch.from_numpy(self.teacher.outputs(indices))
+            if self.teacher.layers:
+                states, units = self.teacher.states(indices)
+                batch["teacher_states"] = states  # (batch, units, layers, teacher width)
+                batch["teacher_units"] = pad(units, -1)
+            if self.teacher.first_layers:
+                batch["teacher_first"] = self.teacher.first(indices)  # (batch, first layers, teacher width)
+        return batch
+
+
+class LengthSampler(Sampler[int]):
+    """Shuffle, then sort by length within windows of ``MEGA_BATCH`` batches, then shuffle the batches.
+
+    The order depends on the seed and the epoch only, so that a resumed run sees the same batches.
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.lengths))
+        window = self.batch_size * MEGA_BATCH
+        batches: list[npt.NDArray[np.int64]] = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(-self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one: it must come last
+        shuffled = [full[index] for index in rng.permutation(len(full))] + rest
+        rows = np.concatenate(shuffled).tolist()
+        return (Visit.at(row, self.epoch, self.epoch + place / len(rows)) for place, row in enumerate(rows))
+
+
+def pad(arrays: Sequence[npt.NDArray[np.generic]], fill: int) -> Tensor:
+    """Return the arrays as rows of one int64 tensor (rows, longest), filled up at the end."""
+    width = max(len(array) for array in arrays)
+    padded = np.full((len(arrays), width), fill, dtype=np.int64)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    return torch.from_numpy(padded)

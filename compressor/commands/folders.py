@@ -1,0 +1,203 @@
+"""The single steps of a run on folders that already exist: export, quantise, package, measure, verify.
+
+``tenmeg compress`` does the same in one go and remembers what is done (``compressor.run.compress``); no model is
+trained here. Every function reads its inputs, writes one folder or file whole or not at all, and returns what a person
+and a program want to know. An output that is there already is refused unless ``overwrite`` is said.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.files import new_folder, read_json, write_json, write_text
+from compressor.packaging.build import EXPORT_VERSION, package_export, scheme_of, tokenizer_config
+from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
+from compressor.packaging.samples import sample_rows
+from compressor.recipe.recipe import Recipe
+from compressor.recipe.sections import TeacherSection
+from exporters.shape import Scheme
+
+if TYPE_CHECKING:
+    from compressor.data.table import Table
+    from compressor.models.teacher import TeacherInfo
+    from compressor.run.planning.plan import Plan
+
+
+def save_plan(recipe: Recipe, out_dir: Path, overwrite: bool = False) -> tuple["Plan", Path]:
+    """Plan a run and write its resolved recipe to ``out_dir``."""
+    from compressor.run.compress import check_output
+    from compressor.run.planning.plan import plan
+
+    check_output(recipe, out_dir, overwrite)
+    planned = plan(recipe)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "recipe.toml"
+    write_text(path, planned.resolved.dumps())
+    return planned, path
+
+
+def export_folder(
+    model_dir: Path,
+    out_dir: Path,
+    *,
+    quantize: str | None = None,
+    embedding_bits: int | None = None,
+    block_size: int | None = None,
+    max_length: int | None = None,
+    eval: str | None = None,  # noqa: A002 - the flag's name
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    allow_pickle: bool = False,
+    format: str | None = None,  # noqa: A002 - the flag's name
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Export a model folder, clean the graph, quantise it, and compare torch, ONNX and the quantised file.
+
+    ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
+    """
+    from compressor.models.teacher import load_tokenizer, read_teacher
+    from exporters.graph.optimize import optimize
+    from exporters.graph.stored_once import check_checkpoint
+    from exporters.to_onnx import export_model
+    from exporters.to_ort import write_ort
+    from vocab.save import save_tokenizer
+
+    scheme = scheme_of(quantize, embedding_bits, block_size)
+    info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
+    table = sample_rows(eval, text_column, pair_column)
+    length = max_length or info.max_length
+    with new_folder(out_dir, overwrite) as part:
+        model_path = part / "model.onnx"
+        exported = export_model(info.folder, model_path, info.task, length, info.pooling, allow_pickle=allow_pickle)
+        optimized = optimize(model_path, model_path)
+        stored = check_checkpoint(model_path, exported.parameters)
+        save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, tokenizer_config(info.folder), length)
+        write_json(part / "config.json", info.config)
+        quantized = _quantize(model_path, part / "model_quantized.onnx", scheme)
+        facts = {
+            "version": EXPORT_VERSION,
+            "task": info.task,
+            "kind": info.kind,
+            "labels": list(info.labels) if info.kind == "classification" else [],
+            "max_length": length,
+            "inputs": list(exported.inputs),
+            "output": OUTPUT_OF[info.kind],
+            "pooling": info.pooling._asdict() if info.pooling else None,
+            "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
+            "operators": optimized.ops_after,
+            "stored": stored._asdict(),
+            "quantization": quantized,
+        }
+        if format == "ort":
+            write_ort(model_path, part / _graphs(part)[-1], scheme)
+        parity, violations = _parities(info, allow_pickle, part, facts, table)
+        facts |= {"parity": parity, "violations": violations}
+        write_json(part / "export.json", facts)
+    sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}
+    shown = {name: facts[name] for name in ("task", "labels", "max_length", "quantization", "parity", "violations")}
+    return {"output": str(out_dir), "bytes": sizes, **shown, "stored": quantized["stored"]}
+
+
+def quantize_file(
+    onnx_file: Path,
+    out: Path,
+    *,
+    quantize: str | None = None,
+    embedding_bits: int | None = None,
+    block_size: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Quantise one cleaned ONNX file; beside an export.json the new bits are noted there for ``tenmeg package``."""
+    scheme = scheme_of(quantize, embedding_bits, block_size)
+    if not onnx_file.is_file():
+        raise FileNotFoundError(f"quantize: {onnx_file} does not exist. 'tenmeg export --quantize none' writes one.")
+    if scheme.weight_bits is None:
+        raise ValueError("--quantize none leaves nothing to do. Give int8 or int4.")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise FileExistsError(f"--output {out} exists. Choose another, or give --overwrite to replace the file.")
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx.serialization import registry
+
+    if registry.get_format_from_file_extension(out.suffix) not in (None, "protobuf"):
+        raise ValueError(f"--output {out} would be taken for text, expected an ONNX file. Let it end in .onnx.")
+    try:
+        counts = _quantize(onnx_file, out, scheme)
+    except DecodeError as error:
+        raise ValueError(
+            f"quantize: {onnx_file} is not a whole ONNX file ({error}). Export it again with 'tenmeg export'."
+        ) from error
+    record = out.parent / "export.json"
+    if record.is_file() and out.name == "model_quantized.onnx":
+        write_json(record, {**read_json(record), "quantization": counts})
+    return {"output": str(out), **counts}
+
+
+def make_package(
+    source: Path,
+    out: Path,
+    *,
+    eval: str | None = None,  # noqa: A002 - the flag's name
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the package of an export folder or of a finished run, and its archive, and open it as a device would."""
+    from compressor.report import fold_certificates as certificates
+    from edge_demo import runtime
+    from exporters.package import package_bytes, write_archive
+
+    finished = source / "steps" / "package" / "package"
+    with new_folder(out, overwrite) as part:
+        if finished.is_dir():
+            steps = source / "steps"
+            certificates.read(steps, sorted(path.parent.name for path in steps.glob("train-*/step.json")))
+            shutil.copytree(finished, part, dirs_exist_ok=True)
+        elif (source / "export.json").is_file():
+            package_export(source, sample_rows(eval, text_column, pair_column), part)
+        else:
+            raise FileNotFoundError(
+                f"package: {source} holds neither export.json nor a finished run. "
+                "Give a folder that 'tenmeg export' wrote, or finish the run with 'tenmeg run'."
+            )
+        manifest = runtime.load(part).manifest
+    archive = write_archive(out, out.with_name(f"{out.name}.zip"))
+    return {"output": str(out), "archive": str(archive), "bytes": package_bytes(out), "task": manifest["task"]}
+
+
+def _quantize(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
+    from exporters.graph.quantize import quantize
+    from exporters.graph.stored_once import identity_of
+
+    if scheme.weight_bits is None:
+        return {"scheme": scheme.name, "stored": identity_of(source)._asdict()}
+    return {"scheme": scheme.name, "block_size": scheme.block_size, **quantize(source, out, scheme)._asdict()}
+
+
+def _parities(
+    info: "TeacherInfo", allow_pickle: bool, folder: Path, facts: dict[str, Any], table: "Table"
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare torch, the float graph and the quantised one on the rows; the limits are those of a run."""
+    from tokenizers import Tokenizer
+
+    from compressor.batches.outputs import predictor
+    from compressor.models.teacher import load_model
+    from exporters.measuring.answers import graph_predictor
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pairs = table.pairs if facts["kind"] != "embedding" else None
+    predict = predictor(load_model(info, allow_pickle), tokenizer, facts["max_length"], info.pooling)
+    settings = (tokenizer, facts["max_length"], facts["inputs"], COMPARED_OF[facts["kind"]])
+    graphs = [graph_predictor(folder / name, *settings) for name in _graphs(folder)]
+    outputs = [predict(table.texts, pairs), *(graph(table.texts, pairs) for graph in graphs)]
+    scheme = facts["quantization"]["scheme"]
+    parity, violations = compare_steps(facts["kind"], scheme, outputs)
+    for path in folder.glob("*.ort"):
+        last = graph_predictor(path, *settings)(table.texts, pairs)
+        # the float graph beside itself, so that only the second step can be missed
+        more, missed = compare_steps(facts["kind"], f"{scheme} .ort", [outputs[1], outputs[1], last])
+        parity, violations = [*parity, more[1]], [*violations, *missed]
+    return parity, violations
+
+
+def _graphs(folder: Path) -> list[str]:
+    return [name for name in ("model.onnx", "model_quantized.onnx") if (folder / name).is_file()]

@@ -1,0 +1,98 @@
+"""Rows held out, dealt into folds or drawn, by seed: rows with the same texts always stay together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.data.table import Table, select
+
+
+def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+    """Return (train, held out): about ``share`` of the rows, of every class alike, chosen by seed.
+
+    Rows with the same texts stay on the same side, so that no held-out row was trained on; every class keeps a row in
+    train. Both parts keep the order of the table.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"{table.source}: the share of rows to hold out is {share}, expected between 0 and 1.")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, text in enumerate(table.texts):
+        groups.setdefault((text, table.pairs[index] if table.pairs else ""), []).append(index)
+    classes: dict[str, list[list[int]]] = {}
+    for group in groups.values():
+        is_class = table.labels is not None and isinstance(table.labels[0], str)
+        classes.setdefault(str(table.labels[group[0]]) if is_class and table.labels else "", []).append(group)
+    generator = np.random.default_rng(seed)
+    held: list[int] = []
+    n_wanted = 0.0
+    for name in sorted(classes):
+        members = [classes[name][index] for index in generator.permutation(len(classes[name]))]
+        # The running total carries the rounding over, so that many small classes still add up to the share.
+        n_wanted += share * sum(map(len, members))
+        for group in members[1:]:
+            if len(held) + len(group) <= round(n_wanted):
+                held += group
+    if not held and len(groups) > 1:
+        held = next(members[-1] for members in classes.values() if len(members) > 1) if _any_two(classes) else []
+    if not held:
+        raise ValueError(
+            f"{table.source}: {len(table)} rows are too few to hold some out for evaluation. Give a file with --eval."
+        )
+    chosen = set(held)
+    return select(table, [i for i in range(len(table)) if i not in chosen]), select(table, sorted(chosen))
+
+
+def subset(table: Table, n: int, seed: int) -> Table:
+    """Return ``n`` rows chosen by seed in the order of the table, or the table itself when it has no more."""
+    if n <= 0:
+        raise ValueError(f"{table.source}: {n} rows were asked for, expected at least 1.")
+    if n >= len(table):
+        return table
+    return select(table, sorted(map(int, np.random.default_rng(seed).permutation(len(table))[:n])))
+
+
+def _any_two(classes: dict[str, list[list[int]]]) -> bool:
+    return any(len(members) > 1 for members in classes.values())
+
+
+def fold_numbers(table: Table, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of every row (rows,), from 0: as even as can be, over every class alike, chosen by seed.
+
+    Rows with the same texts are in the same fold, so that no teacher has seen a row's twin.
+
+    Raises:
+        ValueError: if there are fewer different rows than folds.
+    """
+    classes: dict[str, list[list[int]]] = {}
+    for group in check_folds(table, n_folds):
+        classes.setdefault(_class_of(table.labels, group[0]), []).append(group)
+    generator = np.random.default_rng(seed)
+    folds, n_dealt = np.zeros(len(table), dtype=np.int64), 0
+    for name in sorted(classes):
+        for index in generator.permutation(len(classes[name])):
+            folds[classes[name][index]] = n_dealt % n_folds  # the deal goes on from class to class
+            n_dealt += 1
+    return folds
+
+
+def check_folds(table: Table, n_folds: int) -> list[list[int]]:
+    """Return the rows with the same texts, a group for each different text.
+
+    Raises:
+        ValueError: if there are fewer different rows than folds.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, text in enumerate(table.texts):
+        groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
+    if len(groups) < n_folds:
+        raise ValueError(
+            f"option out_of_fold = {n_folds} is more than the {len(groups)} different rows of {table.source}, expected "
+            f"at most as many. Use out_of_fold = {max(2, len(groups))} or less."
+        )
+    return list(groups.values())
+
+
+def _class_of(labels: Sequence[str] | Sequence[float] | None, row: int) -> str:
+    """Return the row's class; all scores are of one."""
+    return label if labels is not None and isinstance(label := labels[row], str) else ""

@@ -1,0 +1,217 @@
+"""A table of texts, and the rows held out of it.
+
+``read_table`` turns a file or a hub data set into texts, second texts and labels; what was taken for what is in
+``Table.columns`` and in one line of ``describe``. A bad row (empty text, missing label, NaN, a list where a text
+belongs) is refused with its line. Labels stay strings, except when the column is a quantity (see
+``compressor.data.labels.is_regression``). The hash covers the content only, so that two scores are comparable, or
+visibly not.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compressor.data.columns import Choice, choose, is_missing
+from compressor.data.files import read_rows
+from compressor.data.formats import TEXT_ONLY, Rows
+from compressor.data.labels import is_regression, label_numbers, number
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one or two texts with or without labels.
+
+    ``columns`` tells where they came from: "text", "pair" and "label" (names or None), "how" (flag, name or content for
+    each), "ignored" (other columns), "format", "label_names" (the data set's own names by id, or None) and "notes".
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str] | list[float] | None
+    columns: dict[str, object]
+    sha256: str
+    source: str
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.texts)
+
+
+def read_table(
+    source: str,
+    *,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    offline: bool = False,
+    needs_label: bool,
+) -> Table:
+    """Return the rows of a file or hub id.
+
+    Args:
+        source: path, or ``owner/name`` or ``owner/name:config`` on the hub.
+        text_column: None: detected. Naming it alone means one text per row, whatever other columns there are.
+        pair_column: the second text; None: detected along with the first.
+        label_column: None: detected, by content only where a label is needed.
+        split: which part of a hub data set.
+        revision: branch, tag or commit of a hub data set.
+        offline: never ask the hub.
+        needs_label: refuse rows without a label; otherwise labels that are missing anywhere are left out altogether.
+    """
+    flags = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
+    named = [name for name in flags.values() if name is not None]
+    rows = read_rows(source, named, split=split, revision=revision, offline=offline)
+    if rows.form == "text" and (needs_label or named):
+        what = "no labels" if needs_label else f"no column {named[0]!r}"
+        raise ValueError(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
+    if rows.form == "text":
+        choice = Choice(TEXT_ONLY, None, None, {})
+    else:
+        choice = choose(rows.values, source, needs_label=needs_label, **flags)
+    labels, kept, notes = _labels(rows, choice, source, needs_label)
+    texts = _texts(rows, choice.text, kept, source)
+    pairs = _texts(rows, choice.pair, kept, source) if choice.pair is not None else None
+    label_name = choice.label if labels is not None else None
+    columns: dict[str, object] = {
+        "text": choice.text,
+        "pair": choice.pair,
+        "label": label_name,
+        "how": {role: how for role, how in choice.how.items() if role != "label" or label_name},
+        "ignored": [name for name in rows.values if name not in (choice.text, choice.pair, label_name)],
+        "format": rows.form,
+        "label_names": rows.class_names.get(label_name) if label_name else None,
+        "notes": notes,
+    }
+    for note in notes:
+        _LOG.warning("%s: %s", source, note)
+    return Table(texts, pairs, labels, columns, _digest(texts, pairs, labels), source)
+
+
+def describe(table: Table) -> str:
+    """Return one line that shows what was found: rows, columns, label values, and what was left aside."""
+    parts = [f"{len(table):,} rows"]
+    for role in ("text", "pair", "label"):
+        name = table.columns[role]
+        if name is not None and name != TEXT_ONLY:
+            parts.append(f"{role} column '{name}'")
+    if table.labels is not None:
+        distinct = sorted(set(map(str, table.labels)))
+        is_number = isinstance(table.labels[0], float)
+        shown = ", ".join(distinct[:6]) + (", ..." if len(distinct) > 6 else "")
+        parts[-1] += " (numbers)" if is_number else f" ({len(distinct)} classes: {shown})"
+    ignored, notes = table.columns["ignored"], table.columns["notes"]
+    assert isinstance(ignored, list) and isinstance(notes, list)
+    if ignored:
+        parts.append("ignored: " + ", ".join(map(str, ignored)))
+    return f"{table.source}: " + "; ".join([*parts, *notes])
+
+
+def select(table: Table, indices: Sequence[int]) -> Table:
+    """Return some rows as a table of their own, with its own hash."""
+    texts = [table.texts[index] for index in indices]
+    pairs = None if table.pairs is None else [table.pairs[index] for index in indices]
+    labels = None if table.labels is None else [table.labels[index] for index in indices]
+    # mypy cannot see that a selection of list[str] | list[float] is of the same kind.
+    return replace(table, texts=texts, pairs=pairs, labels=labels, sha256=_digest(texts, pairs, labels))  # type: ignore[arg-type]
+
+
+def single_texts(table: Table) -> Table:
+    """Return the table with both texts of every pair as rows of their own, each text once, without labels."""
+    if table.pairs is None:
+        return table
+    return replace(table, texts=list(dict.fromkeys([*table.texts, *table.pairs])), pairs=None, labels=None)
+
+
+def _texts(rows: Rows, column: str, kept: Sequence[int], source: str) -> list[str]:
+    cells = rows.values[column]
+    texts = []
+    for index in kept:
+        cell = cells[index]
+        place = f"{source}, {rows.unit} {rows.places[index]}"
+        if is_missing(cell):
+            raise ValueError(f"{place}: the column {column!r} holds no text. Fill it or remove the row.")
+        if not isinstance(cell, str | int | float):
+            raise _wrong_kind(place, column, cell, "a text")
+        text = str(cell)
+        if not text.isascii() and not _is_unicode(text):
+            raise ValueError(f"{place}: the column {column!r} holds half a surrogate pair. Correct the text.")
+        texts.append(text)
+    return texts
+
+
+def _wrong_kind(place: str, column: str, cell: object, expected: str) -> ValueError:
+    kind = "a list" if isinstance(cell, list) else "an object" if isinstance(cell, dict) else "no text"
+    return ValueError(f"{place}: the column {column!r} holds {kind}, expected {expected}. Correct the row.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _labels(
+    rows: Rows, choice: Choice, source: str, needed: bool
+) -> tuple[list[str] | list[float] | None, list[int], list[str]]:
+    """Return labels, the rows kept, and notes on what was left out."""
+    everything = list(range(len(rows.places)))
+    if choice.label is None:
+        return None, everything, []
+    names = rows.class_names.get(choice.label)
+    cells = [_named(cell, names) for cell in rows.values[choice.label]]
+    unagreed = [i for i, cell in enumerate(cells) if cell == "-"] if choice.label == "gold_label" else []
+    notes = [f"{len(unagreed)} rows left out because their gold_label is '-' (no agreement)"] if unagreed else []
+    kept = sorted(set(everything) - set(unagreed))
+    missing = [index for index in kept if is_missing(cells[index]) or str(cells[index]).strip().lower() == "nan"]
+    if missing and not needed and choice.how["label"] != "flag":
+        place = f"{rows.unit} {rows.places[missing[0]]}"
+        return None, everything, [f"labels are not used because the column {choice.label!r} is empty at {place}"]
+    labels = []
+    for index in kept:
+        cell, place = cells[index], f"{source}, {rows.unit} {rows.places[index]}"
+        if index in missing[:1]:
+            is_nan = str(cell).strip().lower() == "nan"
+            what = f"the label is {str(cell).strip()!r}" if is_nan else "the label is missing"
+            raise ValueError(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
+        if not isinstance(cell, str | int | float):
+            raise _wrong_kind(place, choice.label, cell, "one label")
+        labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())
+    if not labels:
+        raise ValueError(f"{source}: no row has a label (column {choice.label!r}).")
+    _check_numbers(labels, kept, rows, source)
+    return (label_numbers(labels, source) if is_regression(labels) else labels), kept, notes
+
+
+def _named(cell: object, names: Sequence[str] | None) -> object:
+    """Return the class name of an id that a data set declares; -1 is its word for "no label"."""
+    if names is None or not isinstance(cell, int):
+        return cell
+    return names[cell] if 0 <= cell < len(names) else None
+
+
+def _check_numbers(labels: Sequence[str], kept: Sequence[int], rows: Rows, source: str) -> None:
+    """Refuse a cell that is no number in a column of real numbers: it would turn a quantity into classes."""
+    values = [number(label) for label in labels]
+    n_real = sum(value is not None and value % 1 != 0 for value in values)
+    if None in values and n_real > len(values) / 4:
+        at = values.index(None)
+        raise ValueError(
+            f"{source}, {rows.unit} {rows.places[kept[at]]}: the label {labels[at][:60]!r} is not a finite number, "
+            "but the other labels are. Correct it or remove the row."
+        )
+
+
+def _digest(texts: Sequence[str], pairs: Sequence[str] | None, labels: Sequence[str] | Sequence[float] | None) -> str:
+    digest = hashlib.sha256()
+    for index, text in enumerate(texts):
+        row = [text, pairs[index] if pairs else None, labels[index] if labels else None]
+        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

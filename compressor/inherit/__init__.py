@@ -1,0 +1,1 @@
+"""Student weights computed from teacher weights inside the forward pass, and folded at the end."""

@@ -1,0 +1,245 @@
+"""The teacher: what its files say, its frozen model, and its outputs cached on disk.
+
+:func:`read_teacher` looks at the files only (no torch): task, labels, maximum length, pooling, shape.
+:func:`load_model` loads weights from safetensors; pickled checkpoints and code from the checkpoint are refused unless
+the user allows them. :func:`cache_outputs` runs every training row through the teacher once and keeps what the losses
+need in ``.npy`` shards that are read by memory map; a shard that is there is not computed again.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.models.checkpoint import check_tokenizer, check_weights, read_json
+from compressor.models.families import family_of, shape_of
+from compressor.recipe.sections import TeacherSection
+from exporters.pooling import Pooling, read_pooling
+from exporters.repetition import CLASS_PREFIX
+from exporters.shape import Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_Normalize/*"]
+UNLIMITED_LENGTH = 100_000  # tokenizers write 1e30 when they know no limit
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """What a teacher's files say."""
+
+    folder: Path
+    name: str  # as the user wrote it, without the folder's parents
+    revision: str | None
+    config: dict[str, Any]
+    task: str
+    kind: str  # classification, regression or embedding
+    labels: tuple[str, ...]
+    pooling: Pooling | None
+    max_length: int  # the longest input it can take, in its own tokens
+    shape: Shape
+    hashes: dict[str, str]  # sha256 of the files that decide its behaviour
+
+
+def read_teacher(section: TeacherSection, *, for_export: bool = False) -> TeacherInfo:
+    """Return what the checkpoint's files say; ``for_export`` takes the families that are only exported, too.
+
+    Raises:
+        FileNotFoundError: if there is neither such a folder nor such a hub id.
+        ValueError: if the checkpoint is of a kind that is refused.
+    """
+    folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
+    config = _read_config(folder)
+    if "auto_map" in config and not section.trust_remote_code:
+        raise ValueError(
+            f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
+            "you trust it, or use a checkpoint of a standard architecture."
+        )
+    family = family_of(str(config.get("model_type")), for_export=for_export)
+    pooling = _pooling(folder)
+    task = section.task or infer_task(config, pooling)
+    labels = () if task == "feature-extraction" else _labels(config)
+    kind = "embedding" if task == "feature-extraction" else "regression" if len(labels) == 1 else "classification"
+    if task == "feature-extraction" and pooling is None:
+        pooling = Pooling("mean", normalize=True)
+        logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
+    shape = shape_of(config, n_labels=len(labels), for_export=for_export)
+    check_weights(folder, shape, section.allow_pickle)
+    check_tokenizer(folder)
+    return TeacherInfo(
+        folder=folder,
+        name=Path(section.path).name if Path(section.path).is_dir() else section.path,
+        revision=section.revision,
+        config=config,
+        task=task,
+        kind=kind,
+        labels=labels,
+        pooling=pooling if task == "feature-extraction" else None,
+        max_length=_max_length(folder, shape.positions - family.position_offset),
+        shape=shape,
+        hashes=hash_files(folder),
+    )
+
+
+def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bool = False) -> Path:
+    """Return the folder of a checkpoint, downloading a hub id first."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"teacher: {path} is a file, expected a model folder or a hub id. Give the folder it is in.")
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise FileNotFoundError(f"teacher: folder {path} does not exist. Check --teacher.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = HUB_FILES + (["*.bin"] if allow_pickle else [])
+    try:
+        return Path(snapshot_download(path, revision=revision, local_files_only=offline, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        how = "is not in the local cache (--offline)" if offline else "could not be fetched from the hub"
+        raise FileNotFoundError(
+            f"teacher: {path} is no folder here and {how} ({type(error).__name__}). Check the name and the network, or "
+            "give a folder."
+        ) from error
+
+
+def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
+    """Return the Hugging Face task of a checkpoint, from its architecture, as optimum's TasksManager maps it."""
+    if pooling is not None:
+        return "feature-extraction"
+    names = config.get("architectures") or []
+    if not names:
+        raise ValueError(
+            "teacher: config.json names no architecture. Give --task, or add 'architectures' to config.json."
+        )
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    model_class = getattr(transformers, str(names[0]).removeprefix(CLASS_PREFIX), None)
+    if model_class is None:
+        raise ValueError(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
+    task = str(TasksManager.infer_task_from_model(model_class))
+    if task not in ("text-classification", "feature-extraction"):
+        raise ValueError(
+            f"teacher: {names[0]} is made for {task}, expected text-classification or feature-extraction. "
+            "Fine-tune it first with 'tenmeg finetune', or give --task feature-extraction."
+        )
+    return task
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Return the checkpoint's fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
+    check_tokenizer(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"teacher: the tokenizer in {folder} cannot be read ({str(error).splitlines()[0]}). Add its tokenizer.json."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ValueError(f"teacher: {folder} has no fast tokenizer. Add a tokenizer.json to it.")
+    return tokenizer
+
+
+def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
+    """Return the frozen model in float32, in evaluation mode."""
+    from optimum.exporters.tasks import TasksManager
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
+    auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
+    family = family_of(info.config["model_type"], for_export=True)
+    extra = family.without_pooler if info.task == "feature-extraction" else {}
+    try:
+        model = auto_class.from_pretrained(
+            info.folder,
+            dtype="float32",
+            attn_implementation="sdpa",
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=trust_remote_code,
+            **extra,
+        )
+    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"teacher: the weights in {info.folder} cannot be read ({first}). The file is damaged or not a checkpoint "
+            f"of {info.config['model_type']}; download it again."
+        ) from error
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ValueError(
+                f"teacher: the weights {name} in {info.folder} are not all finite numbers. The model is broken: train "
+                "or download it again."
+            )
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of the configuration, tokenizer and weight files."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        is_wanted = path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin")
+        if path.is_file() and is_wanted and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _pooling(folder: Path) -> Pooling | None:
+    try:
+        return read_pooling(folder)
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(
+            f"teacher: modules.json in {folder} or the pooling's config.json cannot be read ({error}). "
+            "Download the checkpoint again."
+        ) from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
+    config = read_json(path)
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ValueError(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+    return config
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+    if config.get("problem_type") == "multi_label_classification":
+        raise ValueError(
+            "teacher: problem_type is multi_label_classification, expected one label per row or a score. "
+            "Several labels per row are not supported."
+        )
+    names = config.get("id2label")
+    if not names:
+        return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
+    try:
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(
+            f"teacher: id2label in config.json is {str(names)[:80]}, expected a name for each of 0, 1, ... Correct it."
+        ) from error
+
+
+def _max_length(folder: Path, n_positions: int) -> int:
+    """Return the smallest of what the positions, the tokenizer and sentence-transformers' own limit allow."""
+    limits = [n_positions]
+    for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
+        path = folder / name
+        if path.is_file():
+            content = read_json(path)
+            value = content.get(key) if isinstance(content, dict) else None
+            if isinstance(value, int | float) and 0 < value < UNLIMITED_LENGTH:
+                limits.append(int(value))
+    return min(limits)

@@ -1,0 +1,188 @@
+"""What a classic model does at the same bytes: TF-IDF of words and word pairs under a linear model.
+
+A student that does not beat this is not worth its megabytes. The baseline is priced as it would be shipped:
+vocabulary text, float32 idf and float32 coefficients, written to a file and measured; under a byte limit the terms of
+most training rows are kept. Two texts a, b become the features |a - b|, a * b and their cosine. Embeddings are the
+TF-IDF vectors themselves, judged on scored pairs only. Deterministic; refuses training rows without labels.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from compressor.data.labels import check_classes
+from compressor.data.table import Table
+from compressor.tasks.metrics import Array, score, targets_of
+from compressor.tasks.spec import TaskSpec
+
+N_TIMED = 200
+N_WARMUP = 10
+_Sparse = Any  # scipy.sparse has no usable types
+
+
+class Baseline(NamedTuple):
+    """A baseline's score, whole size and time from text to answer on this machine."""
+
+    name: str
+    metrics: dict[str, float]
+    bytes: int
+    n_features: int
+    p50_ms: float
+    p95_ms: float
+
+
+class _Linear(Protocol):
+    coef_: Array
+    intercept_: Array
+
+    def fit(self, features: _Sparse, targets: Sequence[float]) -> object: ...
+
+
+class _Model(NamedTuple):
+    vectorizer: Any  # scikit-learn has no types
+    weights: Array | None  # (features, outputs), or None for embeddings
+    bias: Array | None  # (outputs,)
+
+    def features(self, texts: list[str], pairs: list[str] | None) -> _Sparse:
+        """Return (rows, features): the TF-IDF vectors, or what two of them say about each other."""
+        first = self.vectorizer.transform(texts)
+        return first if pairs is None else _pair_features(first, self.vectorizer.transform(pairs))
+
+    def outputs(self, texts: list[str], pairs: list[str] | None) -> Array:
+        """Return (rows, outputs); two classes get the columns (-x, x) so that the largest is the answer."""
+        assert self.weights is not None and self.bias is not None
+        values: Array = self.features(texts, pairs) @ self.weights + self.bias
+        return values
+
+
+def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed: int) -> Baseline:  # noqa: A002 - the recipe's word
+    """Return TF-IDF with logistic regression, ridge regression or cosine, as the task has it.
+
+    Args:
+        train: rows the terms and coefficients come from; labels are needed except for embeddings.
+        eval: rows it is judged on.
+        spec: the task.
+        max_bytes: keep only as many terms as fit; None: all.
+        seed: for the solver.
+    """
+    if spec.kind != "embedding" and train.labels is None:
+        raise ValueError(f"{train.source}: TF-IDF needs labelled training rows. Name the labels with --label-column.")
+    texts = train.texts + (train.pairs or [] if spec.pair or spec.kind == "embedding" else [])
+    n_classes = len(spec.labels)
+    n_outputs = {"embedding": 0, "regression": 1, "classification": 1 if n_classes == 2 else n_classes}[spec.kind]
+    n_coefficients = n_outputs * (2 if spec.pair and spec.kind != "embedding" else 1)
+    vectorizer = _vectorizer(texts, n_coefficients, max_bytes, train.source)
+    model = _Model(vectorizer, None, None)
+    if spec.kind != "embedding":
+        model = _fit(model, train, spec, seed)
+    metrics = _metrics(model, eval, spec)
+    p50, p95 = _latency(model, eval, spec)
+    names = {"classification": "logistic regression", "regression": "ridge regression", "embedding": "cosine"}
+    n_features = len(vectorizer.vocabulary_)
+    return Baseline(f"TF-IDF + {names[spec.kind]}", metrics, _measured_bytes(model), n_features, p50, p95)
+
+
+# Any: scikit-learn has no types.
+def _vectorizer(texts: list[str], n_coefficients: int, max_bytes: int | None, source: str) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    # Any run of word characters is a term, one letter too: "i" and "a" matter in short texts.
+    options = {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b", "sublinear_tf": True, "dtype": np.float32}
+    try:
+        vectorizer = TfidfVectorizer(**options).fit(texts)
+    except ValueError as error:  # scikit-learn's "empty vocabulary"
+        raise ValueError(f"{source}: holds no words for TF-IDF, only punctuation. Use --no-baselines.") from error
+    if max_bytes is None:
+        return vectorizer
+    terms = vectorizer.get_feature_names_out()
+    # idf falls with the number of rows that hold a term; ties by the alphabet, for the same choice everywhere.
+    order = sorted(range(len(terms)), key=lambda index: (vectorizer.idf_[index], terms[index]))
+    costs = [len(terms[index].encode()) + 1 + 4 + 4 * n_coefficients for index in order]
+    fixed = 4 * (n_coefficients + n_coefficients)  # intercepts, and the cosine's coefficients of a pair
+    n_kept = int(np.searchsorted(np.cumsum(costs) + fixed, max_bytes, side="right"))
+    if n_kept == 0:
+        raise ValueError(f"{source}: no term of TF-IDF fits {max_bytes} bytes. Use a larger --max-size.")
+    return TfidfVectorizer(**options, vocabulary=sorted(terms[index] for index in order[:n_kept])).fit(texts)
+
+
+def _fit(model: _Model, train: Table, spec: TaskSpec, seed: int) -> _Model:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    targets = targets_of(train, spec)
+    assert targets is not None
+    features = model.features(train.texts, train.pairs if spec.pair else None)
+    if spec.kind == "regression":
+        linear: _Linear = Ridge(alpha=1.0, solver="sparse_cg", random_state=seed)
+        linear.fit(features, targets)
+        return _Model(model.vectorizer, _single(linear.coef_.reshape(-1, 1)), _single(np.atleast_1d(linear.intercept_)))
+    assert train.labels is not None
+    check_classes(train.labels, train.source)
+    linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3, random_state=seed)
+    linear.fit(features, targets)
+    weights, bias = linear.coef_.T, linear.intercept_  # (features, classes seen or 1), (classes seen or 1,)
+    if weights.shape[1] == 1:
+        weights, bias = np.hstack([-weights, weights]), np.concatenate([-bias, bias])
+    seen = sorted(set(targets))
+    columns = [int(index) for index in seen]
+    full = np.zeros((weights.shape[0], len(spec.labels)), dtype=np.float32)
+    full_bias = np.full(len(spec.labels), -1e9, dtype=np.float32)  # a class without training rows is never answered
+    full[:, columns], full_bias[columns] = weights, bias
+    return _Model(model.vectorizer, full, full_bias)
+
+
+def _pair_features(first: _Sparse, second: _Sparse) -> _Sparse:
+    import scipy.sparse
+
+    product = first.multiply(second).tocsr()
+    cosine = scipy.sparse.csr_matrix(product.sum(axis=1))  # rows have length 1, so this is the cosine
+    return scipy.sparse.hstack([abs(first - second), product, cosine], format="csr", dtype=np.float32)
+
+
+def _metrics(model: _Model, table: Table, spec: TaskSpec) -> dict[str, float]:
+    targets = targets_of(table, spec)
+    if targets is None:
+        return {}
+    if spec.kind != "embedding":
+        return score(model.outputs(table.texts, table.pairs if spec.pair else None), targets, spec)
+    assert table.pairs is not None
+    first, second = (model.vectorizer.transform(texts) for texts in (table.texts, table.pairs))
+    cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1, 1)  # (rows, 1)
+    return score(cosines, targets, TaskSpec("text-classification", "regression", (), "spearman", pair=True))
+
+
+def _measured_bytes(model: _Model) -> int:
+    """Write what a device needs to a file and return its size."""
+    terms = "\n".join(model.vectorizer.get_feature_names_out()) + "\n"
+    parts = [terms.encode(), _single(model.vectorizer.idf_).tobytes()]
+    if model.weights is not None and model.bias is not None:
+        # Of two classes the second says it all: the first is its negative.
+        n_first = 1 if model.weights.shape[1] == 2 else 0
+        parts += [model.weights[:, n_first:].tobytes(), model.bias[n_first:].tobytes()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tfidf.bin"
+        path.write_bytes(b"".join(parts))
+        return path.stat().st_size
+
+
+def _latency(model: _Model, table: Table, spec: TaskSpec) -> tuple[float, float]:
+    """Return p50 and p95 of one text (or pair) to its answer in milliseconds."""
+    times = []
+    for run in range(N_WARMUP + N_TIMED):
+        index = run % len(table)
+        text = [table.texts[index]]
+        pair = [table.pairs[index]] if table.pairs is not None and spec.pair else None
+        start = time.perf_counter()
+        if spec.kind == "embedding":
+            model.vectorizer.transform(text)
+        else:
+            model.outputs(text, pair).argmax(axis=1)
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.percentile(times[N_WARMUP:], 50)), float(np.percentile(times[N_WARMUP:], 95))
+
+
+def _single(values: Array) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float32)

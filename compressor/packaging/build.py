@@ -1,0 +1,63 @@
+"""The package of a folder that ``tenmeg export`` wrote, and the bits that flags ask for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor.files import read_json
+from exporters.shape import Scheme
+
+if TYPE_CHECKING:
+    from compressor.data.table import Table
+
+EXPORT_VERSION = 1
+N_CASES = 5
+
+
+def scheme_of(quantize: str | None, embedding_bits: int | None, block_size: int | None) -> Scheme:
+    """Return the bits that the flags ask for; without a budget to decide by, ``auto`` is int8."""
+    if quantize == "none":
+        return Scheme(None, None)
+    bits = 4 if quantize == "int4" else 8
+    return Scheme(bits, embedding_bits or bits, block_size or 32)  # type: ignore[arg-type]
+
+
+def tokenizer_config(folder: Path) -> dict[str, object]:
+    """Return the tokenizer_config.json of a checkpoint; empty if it has none."""
+    path = folder / "tokenizer_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def package_export(source: Path, table: "Table", part: Path) -> None:
+    """Write the package of an export folder into the empty folder ``part``."""
+    from compressor.report.report import model_card
+    from exporters.measuring.machine import versions
+    from exporters.package import PackageInfo, make_cases, write_package
+
+    facts = read_json(source / "export.json")
+    if facts.get("version") != EXPORT_VERSION:
+        raise ValueError(
+            f"package: {source}/export.json has version {facts.get('version')}, expected {EXPORT_VERSION}. "
+            "Export again."
+        )
+    quantized = facts["quantization"]["scheme"] != "none"
+    model_path = source / ("model_quantized.onnx" if quantized else "model.onnx")
+    bits = {name: value for name, value in facts["quantization"].items() if not name.startswith("bytes_")}
+    details = PackageInfo(
+        kind=facts["kind"],
+        max_length=facts["max_length"],
+        inputs=tuple(facts["inputs"]),
+        output=facts["output"],
+        labels=tuple(facts["labels"]),
+        pooling=facts["pooling"],
+        scheme={**bits, "name": bits["scheme"]},
+        teacher=facts["teacher"],
+        versions=versions(),
+    )
+    pairs = table.pairs if facts["kind"] != "embedding" else None
+    cases = make_cases(model_path, source, details, table.texts[:40], pairs[:40] if pairs else None)
+    if facts["kind"] == "classification":  # answers that rounding on another processor cannot turn
+        cases = sorted(cases, key=lambda case: sorted(case.output)[-2] - sorted(case.output)[-1])
+    task = {**{name: facts[name] for name in ("task", "labels", "max_length")}, "pair": pairs is not None}
+    card = model_card({"recipe": {"teacher": {"path": facts["teacher"]["name"]}}, "task": task, "quantization": bits})
+    part.rmdir()  # write_package makes it
+    write_package(model_path, source, read_json(source / "config.json"), details, cases[:N_CASES], card, part)

@@ -1,0 +1,201 @@
+"""Look at a finished package as a device would: its bytes, its time from text to answer, its score on labelled rows.
+
+The package is opened by ``edge_demo.runtime`` alone, so whatever is wrong with it is refused here in the same words as
+on the device. It needs no torch, except to score a teacher that is named for comparison.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.packaging.samples import sample_rows
+from compressor.recipe.sections import MeasureSection, TeacherSection
+from compressor.report import fold_certificates as certificates
+from exporters.budget import Budget, Measurement, parse_latency, parse_size, violations
+
+if TYPE_CHECKING:
+    from compressor.data.table import Table
+    from compressor.tasks.spec import TaskSpec
+    from edge_demo.runtime import Package
+
+DEFAULTS = MeasureSection()
+
+
+def measure_package(
+    package: Path,
+    *,
+    ep: str | None = None,
+    threads: int | None = None,
+    runs: int | None = None,
+    eval: str | None = None,  # noqa: A002 - the flag's name
+    text_column: str | None = None,
+    pair_column: str | None = None,
+) -> dict[str, Any]:
+    """Return the bytes of a package by part, its latency, its peak memory, and the machine they belong to."""
+    from exporters.graph.ledger import ledger
+    from exporters.graph.stored_once import identity_of
+    from exporters.measuring.machine import machine
+    from exporters.measuring.measure import peak_rss_mb
+
+    opened = open_package(package, ep, threads)
+    table = sample_rows(eval, text_column, pair_column)
+    pair = (table.pairs or table.texts)[0] if opened.manifest["pair"] else None
+    model_path = package / opened.manifest["model"]
+    return {
+        "package": str(package),
+        "bytes": opened.n_bytes,
+        "parts": measured_parts(package),
+        "stored": identity_of(model_path)._asdict(),
+        "tensors": [part._asdict() for part in ledger(package) if part.dtype],
+        "latency": time_answers(opened, table, ep, threads, runs),
+        "peak_rss_mb": round(peak_rss_mb(edge_command(package, table.texts[0], pair)), 1),
+        "machine": machine(),
+    }
+
+
+def verify_package(
+    package: Path,
+    *,
+    eval: str | None = None,  # noqa: A002 - the flag's name
+    max_size: str | None = None,
+    max_latency: str | None = None,
+    max_drop: float | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    teacher: str | None = None,
+    ep: str | None = None,
+    threads: int | None = None,
+    runs: int | None = None,
+) -> dict[str, Any]:
+    """Open a package (hashes and self-test), score it on labelled rows, and list the promises that it breaks."""
+    from compressor.data.table import read_table
+
+    budget = Budget(
+        max_bytes=parse_size(max_size) if max_size else None,
+        latency=parse_latency(max_latency) if max_latency else None,
+        max_drop=max_drop,
+    )
+    if max_drop is not None and eval is None:
+        raise ValueError("--max-drop needs rows to score the package on. Give --eval.")
+    opened = open_package(package, ep, threads)
+    found: dict[str, Any] = {"package": str(package), "bytes": opened.n_bytes, "self_test": "passed"}
+    if folds := certificates.told(opened.manifest.get("inheritance")):
+        found["inheritance"] = folds
+    if eval is not None:
+        table = read_table(
+            eval, text_column=text_column, pair_column=pair_column, label_column=label_column, split="validation",
+            needs_label=opened.manifest["kind"] != "embedding",
+        )  # fmt: skip
+        found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
+        if teacher is not None:
+            found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
+    if budget.latency is not None or runs is not None:
+        rows = table if eval is not None else sample_rows(None, None, None)
+        found["latency"] = time_answers(opened, rows, ep, threads, runs)
+    measured = Measurement(opened.n_bytes, found.get("latency"), found.get("drop"))
+    broken = violations(measured, budget)
+    return {**found, "status": "not met" if broken else "ok", "violations": broken}
+
+
+def measured_parts(package_dir: Path) -> dict[str, int]:
+    """Return the bytes of a package by kind of part; they add up to the whole folder."""
+    from exporters.graph.ledger import ledger
+
+    totals: dict[str, int] = {}
+    for entry in ledger(package_dir):
+        totals[entry.kind] = totals.get(entry.kind, 0) + entry.bytes
+    return totals
+
+
+def tensor_lines(tensors: list[dict[str, Any]], n_rows: int = 12) -> list[str]:
+    """Return the largest tensors as a table: bytes, precision, how many nodes read it, name."""
+    rows = [f"{each['bytes']:>12,}  {each['dtype']:8}{each['uses']:>3} x  {each['name']}" for each in tensors[:n_rows]]
+    left = tensors[n_rows:]
+    if left:
+        rows.append(f"{sum(each['bytes'] for each in left):>12,}  in {len(left)} more (--json lists them)")
+    return rows
+
+
+def edge_command(package_dir: Path, text: str, pair: str | None) -> list[str]:
+    """Return the command that a device would run."""
+    return [sys.executable, "-m", "edge_demo", str(package_dir), text, *(["--pair", pair] if pair is not None else [])]
+
+
+def open_package(package: Path, ep: str | None = None, threads: int | None = None) -> "Package":
+    """Open a package on an execution provider; ``cuda`` is refused where it cannot really run."""
+    from edge_demo import runtime
+
+    opened = runtime.load(package, threads=threads or DEFAULTS.threads)
+    if (ep or DEFAULTS.ep) == "cpu":
+        return opened
+    from exporters.measuring.measure import session
+
+    session(package / opened.manifest["model"], "cuda", threads or DEFAULTS.threads)
+    return runtime.load(package, threads=threads or DEFAULTS.threads, providers=["CUDAExecutionProvider"])
+
+
+def time_answers(
+    opened: "Package", table: "Table", ep: str | None, threads: int | None, runs: int | None
+) -> dict[str, Any]:
+    """Return the time from text to answer in milliseconds; a package that compares two texts gets two."""
+    from exporters.measuring.measure import latency
+
+    seconds = (table.pairs or table.texts) if opened.manifest["pair"] else [None] * len(table.texts)
+    rows = list(zip(table.texts, seconds, strict=True))
+    timed = latency(lambda row: opened.predict(*row), rows, runs=runs or DEFAULTS.runs)  # type: ignore[misc, arg-type]
+    return {**timed._asdict(), "threads": threads or DEFAULTS.threads, "ep": ep or DEFAULTS.ep}
+
+
+def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: bool) -> dict[str, Any]:
+    """Return the metrics on the rows at the top level and, where a teacher's score is known, the drop in points."""
+    from compressor.tasks.metrics import evaluate
+    from compressor.tasks.spec import task_spec
+
+    manifest = opened.manifest
+    if manifest["kind"] != "embedding" and not manifest["pair"] and table.pairs is not None:
+        raise ValueError(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
+    scored = table.labels is not None
+    spec = task_spec(manifest["kind"], manifest["labels"], pair=table.pairs is not None, scored=scored)
+    if manifest["pair"]:
+        spec = dataclasses.replace(spec, pair=True)
+    theirs, outputs = _teacher_score(teacher, table, spec) if teacher else (None, None)
+    metrics = evaluate(opened.outputs, table, spec, outputs).metrics
+    quality = manifest.get("quality") or {}
+    if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
+        theirs = quality.get("teacher")  # measured on these very rows when the package was made
+    if theirs is None and needs_drop:
+        raise ValueError(
+            f"--max-drop: the package does not know its teacher's score on {table.source}. Give --teacher."
+        )
+    drop = {} if theirs is None else {"teacher": theirs, "drop": 100 * (theirs - metrics[spec.metric])}
+    return {**metrics, "metric": spec.metric, "rows": len(table), **drop}
+
+
+def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[str, Any]:
+    """Say how the package's vocabulary cuts the words of the rows, against the teacher's."""
+    from tokenizers import Tokenizer
+
+    from compressor.models.teacher import find_folder, load_tokenizer
+    from vocab.comparing.word_report import certificate
+
+    theirs = load_tokenizer(find_folder(teacher, None, False))._tokenizer  # the tokenizers.Tokenizer inside
+    return certificate(Tokenizer.from_file(str(tokenizer_path)), theirs, [*table.texts, *(table.pairs or [])])
+
+
+def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:
+    from compressor.batches.outputs import predictor
+    from compressor.models.teacher import load_model, load_tokenizer, read_teacher
+    from compressor.tasks.metrics import evaluate
+
+    info = read_teacher(TeacherSection(path=teacher), for_export=True)
+    if info.kind != spec.kind:
+        raise ValueError(
+            f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."
+        )
+    predict = predictor(load_model(info), load_tokenizer(info.folder)._tokenizer, info.max_length, info.pooling)
+    if spec.metric == "similarity_spearman":  # nothing but the teacher itself to compare with
+        return 1.0, predict([*table.texts, *(table.pairs or [])], None)
+    result = evaluate(predict, table, dataclasses.replace(spec, labels=info.labels or spec.labels))
+    return result.metrics[spec.metric], result.outputs

@@ -1,0 +1,38 @@
+"""The limits within which torch, the float graph and the quantised one must answer alike, by kind of task."""
+
+from typing import Any
+
+# The outputs of the graph by kind of task: the one that answers, and the one by which two graphs are compared.
+OUTPUT_OF = {"classification": "probabilities", "regression": "logits", "embedding": "sentence_embedding"}
+COMPARED_OF = {**OUTPUT_OF, "classification": "logits"}
+MAX_ONNX_DIFFERENCE = 1e-3  # of logits or unit vectors, against torch in float32: rounding only
+MIN_TOP1_AGREEMENT = 0.85  # of the quantised model with the float one; --max-drop judges the quality itself
+MIN_COSINE = 0.90
+
+
+def compare_steps(kind: str, scheme: str, outputs: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare torch with the float graph, and that with the quantised one where there is one.
+
+    Args:
+        kind: of the task; it decides what has to agree.
+        scheme: name of the bits, for the sentences.
+        outputs: logits or embeddings (rows, values) of torch, of the float graph and of the quantised one.
+
+    Returns:
+        The comparisons as the report shows them, and one sentence per limit that is missed.
+    """
+    from exporters.measuring.parity import Limits, check, compare
+
+    limits = [Limits("torch to ONNX", max_abs=MAX_ONNX_DIFFERENCE)]
+    if kind == "classification":
+        limits.append(Limits(f"ONNX to {scheme}", top1_agreement=MIN_TOP1_AGREEMENT))
+    elif kind == "embedding":
+        limits.append(Limits(f"ONNX to {scheme}", cosine_mean=MIN_COSINE))
+    else:
+        limits.append(Limits(f"ONNX to {scheme}", max_abs=max(float(outputs[0].std()), MAX_ONNX_DIFFERENCE)))
+    rows, missed = [], []
+    for before, after, limit in zip(outputs, outputs[1:], limits, strict=False):
+        parity = compare([after], [before])
+        rows.append({"step": limit.step, **parity._asdict()})
+        missed += check(parity, limit)
+    return rows, missed

@@ -1,0 +1,1 @@
+"""What a user decides, as frozen data: recipes, their sections, their errors, those that are shipped. No torch here."""

@@ -1,0 +1,146 @@
+"""The recipe: everything a user decides, as one frozen, validated model that reads and writes TOML.
+
+Keys left out are decided by the run (see ``compressor.run.planning.plan``); a *resolved* recipe has none left open, and
+running it again makes the same package. Unknown keys are answered with the nearest known one. No torch here: ``tenmeg
+--help`` and ``--dry-run`` of a bad recipe must be instant.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+import tomli_w
+from pydantic import Field, ValidationError, model_validator
+
+from compressor.recipe.errors import sentence
+from compressor.recipe.sections import (
+    BudgetSection,
+    DataSection,
+    MeasureSection,
+    QuantizeSection,
+    Section,
+    StageSection,
+    StudentSection,
+    TeacherSection,
+    VocabSection,
+)
+
+RECIPE_VERSION: Final = 1
+
+
+class Recipe(Section):
+    """All of it. ``Recipe.load(path)``, ``recipe.dumps()``, ``recipe.digest()``."""
+
+    version: Literal[1] = RECIPE_VERSION
+    seed: Annotated[int, Field(ge=0)] = 0
+    teacher: TeacherSection
+    data: DataSection
+    vocab: VocabSection = VocabSection()
+    student: StudentSection = StudentSection()
+    quantize: QuantizeSection = QuantizeSection()
+    budget: BudgetSection = BudgetSection()
+    measure: MeasureSection = MeasureSection()
+    stage: tuple[StageSection, ...] = (StageSection(method="distill"),)
+
+    @model_validator(mode="after")
+    def has_a_stage(self) -> Self:
+        """Refuse an empty list of stages."""
+        if not self.stage:
+            raise ValueError("no [[stage]] given. Add at least one, for example method = 'distill'.")
+        return self
+
+    def answered(self) -> tuple[str, ...]:
+        """Return ``vocab`` where a model brings its own tokenizer."""
+        return ("vocab",) if self.student.pretrained else ()
+
+    @model_validator(mode="after")
+    def a_model_brings_its_tokenizer(self) -> Self:
+        """Refuse a vocabulary beside a model that has its own."""
+        beside = self.vocab.given(*VocabSection.model_fields) if self.student.pretrained else []
+        if beside:
+            raise ValueError(
+                "[student] pretrained brings its own tokenizer. "
+                f"Leave out {' and '.join(beside)} of [vocab], or pretrained."
+            )
+        return self
+
+    def dumps(self) -> str:
+        """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def digest(self, *sections: str) -> str:
+        """Return a sha256 of the named sections (all when none is named), independent of key order."""
+        content = self.model_dump(mode="json")
+        if sections:
+            content = {name: content.get(name) for name in sections}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class FinetuneJob(Section):
+    """What ``tenmeg finetune`` is told: the same tables as a recipe's, with the model to fine-tune as the teacher."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    teacher: TeacherSection
+    data: DataSection
+    stage: tuple[StageSection, ...] = (StageSection(method="finetune"),)
+
+
+Validated = TypeVar("Validated", Recipe, FinetuneJob)
+
+
+def parse(text: str) -> Recipe:
+    """Return the recipe in ``text`` (TOML).
+
+    Raises:
+        ValueError: with one sentence naming the key, what it got and what is expected.
+    """
+    return from_dict(_toml(text))
+
+
+def load(path: Path) -> Recipe:
+    """Return the recipe in a TOML file, which must name the teacher and the data."""
+    content = read(path)
+    missing = [f"[{name}]" for name in ("teacher", "data") if name not in content]
+    if missing:
+        is_missing = "is missing. Add it" if len(missing) == 1 else "are missing. Add them"
+        raise ValueError(
+            f"recipe: {' and '.join(missing)} {is_missing}, or give teacher and data as flags: tenmeg compress "
+            f"--recipe {path} --teacher MODEL --train FILE --output DIR."
+        )
+    return from_dict(content)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file as they are; which keys a recipe knows is not looked at."""
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe: {path} does not exist. 'tenmeg compress --dry-run' writes one to start from.")
+    try:
+        return _toml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+
+
+def from_dict(content: dict[str, Any]) -> Recipe:
+    """Validate nested dictionaries, turning pydantic's list of errors into one sentence each."""
+    return _validate(Recipe, content)
+
+
+def finetune_job(content: dict[str, Any]) -> FinetuneJob:
+    """Validate what ``tenmeg finetune`` was told."""
+    return _validate(FinetuneJob, content)
+
+
+def _validate(kind: type[Validated], content: dict[str, Any]) -> Validated:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(" ".join(sentence(details, Recipe) for details in error.errors())) from error
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error

@@ -1,0 +1,209 @@
+"""The tables of a recipe: frozen, strict about their keys, and clear about a key that answers others.
+
+Where ``path`` of [vocab] is given, the vocabulary's size is its own (``excludes``): a size beside it is refused, and
+none is written. No torch here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from exporters.budget import Budget, parse_latency, parse_size
+from exporters.repetition import check_layers, check_repeat
+
+OF_PASSES = ("start_layers", "repeat", "exchange")  # keys of [student] that are written only where they say something
+Task = Literal["text-classification", "feature-extraction"]
+VocabKind = Literal["wordpiece", "unigram", "bpe"]
+VocabRule = Literal["cuts", "frequency", "likelihood", "embedding"]
+Repeat = Annotated[str | tuple[int, ...], BeforeValidator(check_repeat)]
+
+
+class Section(BaseModel):
+    """Base of every table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    excludes: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # a key, and those that it answers
+    flags: ClassVar[Mapping[str, str]] = {}  # the flag of a key that is called otherwise
+
+    def given(self, *names: str) -> list[str]:
+        """Return those of ``names`` that the user has set."""
+        return [name for name in names if name in self.model_fields_set and getattr(self, name) is not None]
+
+    def answered(self) -> tuple[str, ...]:
+        """Return the keys that another one, which is given, leaves nothing to say to."""
+        return tuple(name for key, names in self.excludes.items() if getattr(self, key) for name in names)
+
+    @model_validator(mode="after")
+    def says_nothing_twice(self) -> Self:
+        """Refuse a key beside the one that answers it."""
+        for key, names in self.excludes.items():
+            beside = self.given(*names) if getattr(self, key) else []
+            if beside:
+                flag = f" ({self.flags[key]})" if key in self.flags else ""
+                raise ValueError(
+                    f"{key}{flag} brings its own {', '.join(names)}. Leave out {' and '.join(beside)}, or {key}."
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in self.answered()}
+
+
+class TeacherSection(Section):
+    """The fine-tuned model to compress."""
+
+    path: str = Field(description="folder or hub id of the teacher")
+    revision: str | None = Field(None, description="hub revision: branch, tag or commit")
+    task: Task | None = Field(None, description="None: inferred from the checkpoint")
+    max_length: Annotated[int, Field(ge=4)] | None = Field(None, description="tokens per input; None: from the data")
+    offline: bool = Field(False, description="never ask the hub")
+    allow_pickle: bool = Field(False, description="load .bin checkpoints, which can run code; off unless asked")
+    trust_remote_code: bool = Field(False, description="run code from the checkpoint; off unless asked")
+
+
+class DataSection(Section):
+    """Training and evaluation rows."""
+
+    train: str = Field(description="file (.tsv .csv .jsonl .parquet .txt, also .gz) or hub id")
+    eval: str | None = Field(None, description="None: rows held out of train by seed")
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="share of train held out")
+    max_rows: Annotated[int, Field(gt=0)] | None = Field(None, description="use only so many training rows, by seed")
+
+
+class VocabSection(Section):
+    """The student's vocabulary: trained on the rows, or one that exists."""
+
+    path: str | None = Field(None, description="folder with a tokenizer.json, or that file: used as it is")
+    kind: VocabKind | None = Field(None, description="None: the kind of the teacher's tokenizer")
+    size: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="exact number of tokens; 0 keeps the teacher's vocabulary; None: by the byte budget"
+    )
+    rule: VocabRule = Field("cuts", description="how tokens are chosen (vocab/choosing.py)")
+    excludes: ClassVar = {"path": ("kind", "size", "rule")}
+    flags: ClassVar = {"path": "--vocab-from"}
+
+
+class StudentSection(Section):
+    """The student's shape; anything left out is chosen by the byte budget."""
+
+    pretrained: str | None = Field(None, description="folder or hub id of a model that exists: its shape, its weights")
+    layers: Annotated[int, Field(gt=0)] | None = None
+    hidden: Annotated[int, Field(gt=0)] | None = None
+    heads: Annotated[int, Field(gt=0)] | None = None
+    ffn: Annotated[int, Field(gt=0)] | None = None
+    init: Literal["teacher", "embeddings", "random"] = Field(
+        "teacher", description="the start: parts of the teacher, only its embeddings (mapped), or random weights"
+    )
+    start_layers: Literal["even", "first"] | None = Field(None, description="of the teacher, for the start; None: even")
+    repeat: Repeat | None = Field(
+        None, description="layers that run again (exporters/repetition.py); None: as they are"
+    )
+    exchange: bool | None = Field(None, description="exchange query and key when a layer runs again; None: true")
+
+    excludes: ClassVar = {"pretrained": ("layers", "hidden", "heads", "ffn", "init", "start_layers")}
+
+    def answered(self) -> tuple[str, ...]:
+        """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
+        return (*super().answered(), *(name for name in OF_PASSES if getattr(self, name) is None))
+
+    @model_validator(mode="after")
+    def repeated_layers_exist(self) -> Self:
+        """Refuse a list of layers beyond the depth, an exchange of what does not repeat, a start that is not made."""
+        if self.repeat is not None and self.layers is not None:
+            check_layers(self.repeat, self.layers)
+        if self.exchange is not None and self.repeat in (None, "none"):
+            said = "true" if self.exchange else "false"
+            raise ValueError(f"exchange={said} without layers that run again. Give repeat, or leave out exchange.")
+        if self.start_layers is not None and self.init != "teacher":
+            raise ValueError(
+                f"start_layers={self.start_layers!r} beside init={self.init!r}, which takes no layers of the teacher. "
+                "Leave out start_layers, or use init='teacher'."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def heads_divide_hidden(self) -> Self:
+        """Refuse a width that the heads do not divide, with the nearest that works."""
+        if self.hidden and self.heads and self.hidden % self.heads:
+            down, up = (n * self.heads for n in (self.hidden // self.heads, self.hidden // self.heads + 1))
+            fits = max(n for n in range(1, self.heads + 1) if self.hidden % n == 0)
+            hidden = up if self.hidden - down > up - self.hidden or down == 0 else down
+            raise ValueError(
+                f"hidden={self.hidden} is not divisible by heads={self.heads}. Use hidden={hidden} or heads={fits}."
+            )
+        return self
+
+
+class QuantizeSection(Section):
+    """Bits of the packaged model."""
+
+    scheme: Literal["auto", "int8", "int4", "none"] = "auto"
+    embedding_bits: Literal[4, 8] | None = Field(None, description="None: as the scheme")
+    block_size: Literal[16, 32, 64, 128, 256] | None = Field(None, description="values per 4-bit scale")
+
+
+class BudgetSection(Section):
+    """Promises the package must keep."""
+
+    max_size: str | None = Field(None, description="whole package, e.g. 7MB")
+    max_latency: str | None = Field(None, description="text to answer on one thread, e.g. p95=5ms")
+    max_drop: float | None = Field(None, description="points of the metric below the teacher")
+
+    @model_validator(mode="after")
+    def units_are_known(self) -> Self:
+        """Refuse sizes and times without a known unit."""
+        self.to_budget()
+        return self
+
+    def to_budget(self) -> Budget:
+        """Return the budget in bytes and milliseconds."""
+        return Budget(
+            max_bytes=parse_size(self.max_size) if self.max_size else None,
+            latency=parse_latency(self.max_latency) if self.max_latency else None,
+            max_drop=self.max_drop,
+        )
+
+
+class StageSection(Section):
+    """One training stage: a method, its options, and the optimisation common to all methods."""
+
+    method: str
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] | None = None
+    micro_batch: Annotated[int, Field(gt=0)] | None = Field(None, description="rows per forward pass; None: a batch")
+    evaluate_every: Annotated[int, Field(gt=0)] | None = Field(None, description="steps; None: after each epoch")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own knobs (tenmeg methods NAME)")
+
+    @model_validator(mode="after")
+    def micro_batch_divides_batch_size(self) -> Self:
+        """Refuse parts of a batch of different sizes, with the nearest that work."""
+        if self.batch_size and self.micro_batch and self.batch_size % self.micro_batch:
+            fits = max(n for n in range(1, min(self.micro_batch, self.batch_size) + 1) if self.batch_size % n == 0)
+            given = f"micro_batch={self.micro_batch} does not divide batch_size={self.batch_size}"
+            raise ValueError(f"{given}. Use micro_batch={fits}, or a multiple of it as batch_size.")
+        return self
+
+
+class MeasureSection(Section):
+    """How the package is timed."""
+
+    ep: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(gt=0)] = 1
+    runs: Annotated[int, Field(gt=0)] = 300
+    baselines: bool = Field(True, description="also score TF-IDF and the teacher as ONNX int8")

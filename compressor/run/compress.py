@@ -1,0 +1,279 @@
+"""A run from the teacher to the package: the steps of the design, top to bottom, each skipped when it is done.
+
+check -> vocab -> teacher -> student -> train (one per stage) -> export -> quantize -> verify -> package. Every step
+reads the folders of earlier ones and writes its own (``compressor.run.journal``); a run that was killed goes on where
+it stopped, and two runs of one recipe make the same package, byte for byte. This module and the command line are the
+only places that join training to exporting. A budget or a parity that is not met still leaves the package, under
+``*.rejected``.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.files import write_json, write_text
+from compressor.packaging.inspection import measured_parts
+from compressor.recipe.recipe import Recipe
+from compressor.report import fold_certificates as certificates
+from compressor.report.report import write_report
+from compressor.run import package_steps as verification
+from compressor.run import student_steps as training
+from compressor.run.finetune import finetune
+from compressor.run.journal import Journal, code_digest, is_first_process
+from compressor.run.package_steps import Sources
+from compressor.run.planning.plan import Plan, plan
+from compressor.run.planning.sizing import describe
+from compressor.run.progress import quiet_libraries
+from compressor.run.relabel import base_key
+from exporters.budget import Measurement, violations
+from exporters.measuring.machine import machine, versions
+from exporters.package import package_bytes, write_archive
+
+__all__ = ["Outcome", "compress", "finetune", "plan"]
+RUN_MARKER = "run.json"
+RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves."""
+
+    package_dir: Path
+    archive_path: Path
+    report_path: Path
+    report: dict[str, Any]
+    violations: list[str]
+
+    def lines(self) -> list[str]:
+        """Return the block that ends a run: what was made, how good it is, what to do next."""
+        report = self.report
+        metric = report["task"]["metric"]
+        ours, theirs = report["metrics"]["package"][metric], report["metrics"]["teacher"][metric]
+        times = "p50 {p50:.2f} ms, p95 {p95:.2f} ms from text to answer, {threads} thread".format(**report["latency"])
+        lines = [
+            f"package   {self.package_dir}  {report['size']['total']:,} bytes ({report['student']})",
+            f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
+            f"latency   {times}",
+            *_words_line(report["vocabulary"]),
+            *certificates.closing_lines(report["inheritance"]),
+        ]
+        for other in report["baselines"]:
+            value = other["metrics"].get(metric)
+            if value is not None:
+                lines.append(f"beside    {other['name']}: {metric} {value:.4f} in {other['bytes']:,} bytes")
+                if value > ours and other["bytes"] <= report["budget"]["measured"]["size"] * 1.05:
+                    lines.append(f"honestly  {other['name']} is better at these bytes: take it, or allow more")
+        lines += [f"missed    {sentence}" for sentence in self.violations]
+        text = '"some text"' if not report["task"]["pair"] else '"some text" --pair "another"'
+        lines += [
+            f"report    {self.report_path.with_suffix('.html')}",
+            f"try       python -m edge_demo {self.package_dir} {text}",
+            f"verify    tenmeg verify {self.package_dir} --eval FILE --json",
+        ]
+        return lines
+
+
+def _words_line(vocabulary: dict[str, Any]) -> list[str]:
+    """Say how the student's vocabulary cuts words; nothing where a step of an older version has not counted them."""
+    if "identical_words" not in vocabulary:
+        return []
+    n_new = vocabulary["newly_unknown_words"]
+    unknown = f"{n_new:,} newly unknown" if n_new else "no new unknown"
+    return [f"words     {100 * vocabulary['identical_words']:.1f} % cut as the teacher cuts them, {unknown}"]
+
+
+def _silent(_line: str) -> None:
+    """Say nothing."""
+
+
+def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = _silent) -> Outcome:
+    """Run the recipe into ``out_dir``; missed budgets are in the outcome, not raised.
+
+    Raises:
+        OverBudget: if no student fits the byte budget; nothing is written.
+        FileExistsError: if ``out_dir`` holds something that is not this run.
+        ValueError: for input that is refused.
+    """
+    check_output(recipe, out_dir, overwrite)
+    quiet_libraries()
+    planned = plan(recipe)
+    resolved = planned.resolved
+    if is_first_process():
+        _open_output(recipe, out_dir, overwrite)
+        write_text(out_dir / "recipe.toml", resolved.dumps())
+        for line in planned.lines():
+            echo(line)
+    journal = Journal(out_dir / "steps", echo)
+    data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
+    teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
+    model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
+    given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}
+    check_key = {**teacher_key, **data_key, **given_key, "recipe": resolved.digest()}
+    journal.step("check", check_key, (), lambda part: _check(planned, part))
+    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
+    journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
+    cache_key = {**teacher_key, **data_key, **training.kept_states(planned).as_inputs()}
+    journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
+    student_key = {
+        **teacher_key,
+        **data_key,
+        **model_key,
+        "shape": planned.shape.as_dict(),
+        "seed": resolved.seed,
+        "init": resolved.student.init,
+        **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
+    }
+    journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
+    model_step = _train(planned, journal, {**teacher_key, **data_key})
+    sources = Sources(planned, journal, model_step)
+    journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)
+    bits = {"scheme": planned.scheme.__dict__}
+    journal.step("quantize", bits, ("export",), sources.quantize)
+    checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
+    made = certificates.step_names(resolved.stage)
+    journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify)
+    journal.step("package", {"recipe": resolved.digest()}, (*made, "verify", "quantize", "vocab"), sources.package)
+    if not is_first_process():
+        raise SystemExit(0)  # under torchrun only the first process has something left to do
+    return _deliver(planned, journal, model_step, out_dir)
+
+
+def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, before anything is read or written.
+
+    Raises:
+        FileExistsError: if the folder is not empty and not a run of the same recipe.
+    """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise FileExistsError(f"--output {out_dir} is a file, expected a folder. Choose another --output.")
+    if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
+        return  # a lone recipe.toml is what --dry-run left
+    marker = out_dir / RUN_MARKER
+    if _recipe_of(marker) is None:
+        raise FileExistsError(
+            f"--output {out_dir} is not empty and holds no run. Choose another --output, or give --overwrite to "
+            "replace it."
+        )
+    if _recipe_of(marker) != recipe.digest():
+        raise FileExistsError(
+            f"--output {out_dir} holds a run of another recipe. Choose another --output, or give --overwrite to "
+            "replace it."
+        )
+
+
+def _recipe_of(marker: Path) -> str | None:
+    """Return the digest of the recipe whose run a folder is marked as; ``None`` without a mark that can be read."""
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _open_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
+    """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
+    marker = out_dir / RUN_MARKER
+    if overwrite and _recipe_of(marker) != recipe.digest() and out_dir.is_dir():
+        for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
+            path = out_dir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_json(marker, {"version": 1, "recipe_sha256": recipe.digest()})
+
+
+def _check(planned: Plan, part: Path) -> None:
+    write_json(
+        part / "plan.json", {key: value for key, value in planned.as_dict().items() if key != "seconds_estimate"}
+    )
+
+
+def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
+    """Run the training stages one after the other and return the name of the last."""
+    before = "student"
+    for number, stage in enumerate(planned.resolved.stage, start=1):
+        name = f"train-{number}-{stage.method}"
+        inputs = {**data_key, **base_key(planned, stage), "stage": stage.model_dump(), "seed": planned.resolved.seed}
+
+        def work(part: Path, number: int = number, before: str = before) -> None:
+            training.run_stage(planned, journal, before, number, part)
+
+        journal.step(name, inputs, (before, "vocab", "teacher"), work, resumes=True, on_every_process=True)
+        before = name
+    return before
+
+
+def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) -> Outcome:
+    """Copy the package out of its step, hold it to the budget, and write the report."""
+    checked = json.loads((journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+    # First: what is refused here must not touch what was delivered before.
+    folds = certificates.read(journal.steps_dir, certificates.step_names(planned.resolved.stage))
+    n_bytes = package_bytes(journal.folder("package") / "package")
+    measured = Measurement(n_bytes, checked["latency"], checked["drop"])
+    missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
+    names = ("package", "package.rejected")
+    wanted, unwanted = names if not missed else names[::-1]
+    for name in (unwanted, wanted):
+        shutil.rmtree(out_dir / name, ignore_errors=True)
+        (out_dir / f"{name}.zip").unlink(missing_ok=True)
+    unfinished = out_dir / f".{wanted}.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(journal.folder("package") / "package", unfinished)
+    unfinished.rename(out_dir / wanted)
+    write_archive(out_dir / wanted, out_dir / f"{wanted}.zip")
+    report = _report(planned, journal, model_step, checked, n_bytes, missed, out_dir / wanted) | {"inheritance": folds}
+    write_report(report, out_dir)
+    return Outcome(out_dir / wanted, out_dir / f"{wanted}.zip", out_dir / "report.json", report, missed)
+
+
+def _report(
+    planned: Plan,
+    journal: Journal,
+    model_step: str,
+    checked: dict[str, Any],
+    n_bytes: int,
+    missed: list[str],
+    package_dir: Path,
+) -> dict[str, Any]:
+    budget = planned.resolved.budget.model_dump(exclude_none=True)
+    limits = {name.removeprefix("max_"): str(value) for name, value in budget.items()}
+    steps = [path.name for path in sorted(journal.steps_dir.iterdir()) if (path / "step.json").is_file()]
+    records = {name: journal.read(name) for name in steps}
+    stages = [name for name in steps if name.startswith("train-")]
+    return {
+        "version": 1,
+        "status": "ok" if not missed else "not met",
+        "student": describe(planned.shape, planned.scheme),
+        "shape": planned.shape.as_dict(),
+        "recipe": planned.resolved.model_dump(mode="json"),
+        "task": verification.task_block(planned),
+        "metrics": checked["metrics"],
+        "baselines": checked["baselines"],
+        "budget": {
+            "limits": limits,
+            "measured": {"size": n_bytes, "drop": checked["drop"], "latency": checked["latency"]["p95"]},
+            "violations": missed,
+        },
+        "size": {"predicted": planned.choice.predicted, "measured": measured_parts(package_dir), "total": n_bytes},
+        "quantization": checked["quantization"],
+        "parity": checked["parity"],
+        "latency": checked["latency"],
+        "memory": checked["memory"],
+        "vocabulary": json.loads((journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
+        "training": [training.stage_log(journal, name, records[name]["seconds"]) for name in stages],
+        "hashes": {
+            "model": records[model_step]["files"]["model/model.safetensors"]["sha256"],
+            "teacher": planned.info.hashes.get("model.safetensors", ""),
+            "data_train": planned.train.sha256,
+            "data_eval": planned.evaluation.sha256,
+            "recipe": planned.resolved.digest(),
+            "code": code_digest(),
+        },
+        "versions": versions(),
+        "machine": machine(),
+        "seconds": {name: records[name]["seconds"] for name in steps},
+    }

@@ -1,0 +1,176 @@
+"""Make a teacher: a pretrained encoder fine-tuned on labelled rows, saved as an ordinary Hugging Face folder.
+
+Same data, same trainer and same resume as a student's stages, with the method ``finetune``. The labels are the data's
+own, in sorted order; numbers with fractions make it a regression. A sentence encoder may be the start: its pooling is
+dropped and a fresh head is put on.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compressor.batches.encoded import Collator, encode_rows
+from compressor.batches.outputs import predictor, takes_segments
+from compressor.data import labels as tasks
+from compressor.data import splits
+from compressor.data import table as data
+from compressor.data.table import Table
+from compressor.files import sha256_file, write_json
+from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
+from compressor.recipe.recipe import FinetuneJob
+from compressor.recipe.sections import StageSection
+from compressor.run.journal import Journal, is_first_process
+from compressor.run.planning.stage_defaults import fill_finetuning
+from compressor.run.progress import quiet_libraries, step_bar
+from compressor.tasks.metrics import evaluate, targets_of
+from compressor.tasks.spec import TaskSpec, task_spec
+from compressor.training.callbacks import discard
+from compressor.training.objective import Context
+from compressor.training.registry import build_options, load_method
+from compressor.training.trainer import n_steps, optimisation_of, train_stage
+
+MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
+
+
+class Prepared(NamedTuple):
+    """Everything decided before the first step."""
+
+    info: TeacherInfo
+    spec: TaskSpec
+    train: Table
+    evaluation: Table
+    stage: StageSection
+    max_length: int
+
+
+def finetune(
+    job: FinetuneJob, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = lambda _line: None
+) -> dict[str, Any]:
+    """Fine-tune the model of ``job`` into ``out_dir`` and return its score.
+
+    Raises:
+        FileExistsError: if ``out_dir`` is in use and ``overwrite`` is off.
+        ValueError: if model and data do not fit together.
+    """
+    if out_dir.exists() and not overwrite and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise FileExistsError(f"--output {out_dir} exists already. Choose another --output, or give --overwrite.")
+    quiet_libraries()
+    prepared = prepare(job)
+    echo(f"model    {prepared.info.name}, {prepared.info.shape.n_parameters / 1e6:.1f} M parameters")
+    echo(f"train    {data.describe(prepared.train)}")
+    echo(f"eval     {data.describe(prepared.evaluation)}")
+    work_dir = out_dir.with_name(f".{out_dir.name}.run")
+    journal = Journal(work_dir, echo)
+    inputs = {
+        "job": job.model_dump(mode="json"),
+        "model": prepared.info.hashes,
+        "data": [prepared.train.sha256, prepared.evaluation.sha256],
+    }
+    result: dict[str, Any] = {}
+
+    def work(part: Path) -> None:
+        train_model(prepared, job.seed, part)
+
+    folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True)
+    if not is_first_process():
+        return result
+    tokenizer = load_tokenizer(folder / "model")._tokenizer
+    predict = predictor(load_classifier(folder / "model", prepared.info), tokenizer, prepared.max_length, None)
+    metrics = evaluate(predict, prepared.evaluation, prepared.spec).metrics
+    result = {
+        "version": 1,
+        "model": str(out_dir),
+        "rows": {"train": len(prepared.train), "eval": len(prepared.evaluation)},
+        "labels": list(prepared.spec.labels),
+        **metrics,
+        "seconds": journal.read("model")["seconds"],
+        "sha256": sha256_file(folder / "model" / "model.safetensors"),
+    }
+    write_json(folder / "model" / "finetune.json", {key: value for key, value in result.items() if key != "model"})
+    if out_dir.exists():
+        shutil.rmtree(out_dir)
+    (folder / "model").rename(out_dir)
+    shutil.rmtree(work_dir)
+    return result
+
+
+def prepare(job: FinetuneJob) -> Prepared:
+    """Read model and data and fill in what the user left open."""
+    section, base = job.data, read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
+    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
+    train = data.read_table(section.train, **columns, offline=job.teacher.offline, needs_label=True)
+    if section.max_rows is not None and section.max_rows < len(train):
+        train = splits.subset(train, section.max_rows, job.seed)
+    if section.eval is None:
+        train, evaluation = splits.split_holdout(train, section.holdout, job.seed)
+    else:
+        evaluation = data.read_table(section.eval, **columns, offline=job.teacher.offline, needs_label=True)
+    assert train.labels is not None
+    is_score = tasks.is_regression(train.labels)
+    labels = () if is_score else tasks.collect_labels(train.labels, train.source)
+    spec = task_spec("regression" if is_score else "classification", labels, pair=train.pairs is not None)
+    for table in (train, evaluation):
+        targets_of(table, spec)
+    info = replace(base, task="text-classification", kind=spec.kind, labels=labels or ("LABEL_0",), pooling=None)
+    max_length = min(base.max_length, job.teacher.max_length or MAX_LENGTH_CAP)
+    return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
+
+
+def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetune") -> None:
+    """Train the model into ``part/model``; a killed call goes on at its checkpoint in ``part/work``."""
+    tokenizer = load_tokenizer(prepared.info.folder)
+    model = load_classifier(prepared.info.folder, prepared.info, seed)
+    rows = encode_rows(tokenizer._tokenizer, prepared.train, prepared.max_length)
+    stage = prepared.stage
+    method = load_method(stage.method)
+    objective = method.objective_class(Context(model, prepared.spec), build_options(stage.method, stage.options))
+    dtype = np.float32 if prepared.spec.kind == "regression" else np.int64
+    labels = np.asarray(targets_of(prepared.train, prepared.spec), dtype=dtype)
+    segments = takes_segments(prepared.info.config["model_type"])
+    collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
+    optimisation = optimisation_of(stage, seed)
+    with step_bar(title, n_steps(len(prepared.train), optimisation)) as progress:
+        train_stage(objective, rows, collate, optimisation, part / "work", None, progress)
+    if not is_first_process():
+        return
+    model.cpu().save_pretrained(part / "model")
+    tokenizer.model_max_length = prepared.max_length
+    tokenizer.save_pretrained(part / "model")
+    (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
+    discard(part / "work")
+
+
+def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
+    """Return the encoder with a head for the labels; one that is missing, or for other labels, is drawn from ``seed``.
+
+    Raises:
+        ValueError: if weights of the encoder have other sizes than config.json says.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            id2label=dict(enumerate(info.labels)),
+            label2id={name: index for index, name in enumerate(info.labels)},
+            problem_type="regression" if info.kind == "regression" else "single_label_classification",
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # a head for another number of labels
+            output_loading_info=True,
+        )
+    for name, ours, theirs in sorted(report["mismatched_keys"]):
+        if name.startswith(f"{model.base_model_prefix}."):
+            raise ValueError(
+                f"model: {folder} holds {name} of {'x'.join(map(str, ours))}, config.json says "
+                f"{'x'.join(map(str, theirs))}. They are not of one checkpoint; download both again."
+            )
+    return model.float()

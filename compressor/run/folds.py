@@ -1,0 +1,82 @@
+"""What teachers say about rows that they have not seen: one per fold, each made on the rows of the other folds.
+
+A teacher is right on nearly every row that it was fine-tuned on, and sure of it; how it does on other rows shows only
+where it has not learned them. So the rows are cut into folds, and for each a pretrained model is fine-tuned on all the
+others, exactly as ``tenmeg finetune`` would, and answers the fold. Each fold's outputs stay in the folder of the step,
+and a fold that was cut short goes on at its checkpoint, or with its answers where it is trained.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.batches.outputs import predictor
+from compressor.data import table as data
+from compressor.data.splits import fold_numbers
+from compressor.models.teacher import load_tokenizer
+from compressor.recipe.sections import StageSection
+from compressor.run.finetune import Prepared, load_classifier, train_model
+from compressor.run.journal import is_first_process
+from compressor.run.planning.stage_defaults import fill_finetuning
+from compressor.student.pretrained import read_base
+
+if TYPE_CHECKING:
+    from compressor.run.planning.plan import Plan
+
+POLL_SECONDS = 0.2
+
+
+def out_of_fold_outputs(planned: "Plan", options: Any, folder: Path) -> npt.NDArray[np.float32]:
+    """Return the outputs on all training rows (rows, classes), each by the teacher of its fold.
+
+    Args:
+        planned: the run.
+        options: with ``out_of_fold``, ``base``, ``base_epochs`` and ``base_learning_rate``.
+        folder: keeps ``fold-N.npy``, the outputs on the rows of fold N in their order, and a fold's work until then.
+    """
+    base = read_base(options.base, planned.resolved.teacher, planned.info)
+    table, n_folds, seed = planned.train, options.out_of_fold, planned.resolved.seed
+    folds = fold_numbers(table, n_folds, seed)
+    stage = StageSection(
+        method="finetune", epochs=options.base_epochs or None, learning_rate=options.base_learning_rate or None
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for fold in range(n_folds):
+        path, work = folder / f"fold-{fold + 1}.npy", folder / f"fold-{fold + 1}"
+        # Written last by train_model. Asked before the path, whose process removes it only when the path is there.
+        is_trained = (work / "metrics.jsonl").is_file()
+        if not path.is_file():
+            seen, unseen = (
+                data.select(table, np.flatnonzero(chosen).tolist()) for chosen in (folds != fold, folds == fold)
+            )
+            length = min(base.max_length, planned.max_length)
+            prepared = Prepared(base, planned.spec, seen, unseen, fill_finetuning(stage, len(seen)), length)
+            if not is_trained:
+                work.mkdir(exist_ok=True)
+                train_model(prepared, seed + fold, work, f"teacher {fold + 1} of {n_folds}")
+            if is_first_process():
+                _answer(prepared, work / "model", path)
+            while not path.is_file():  # all processes are to read the same numbers
+                time.sleep(POLL_SECONDS)
+        if is_first_process():
+            shutil.rmtree(work, ignore_errors=True)
+        parts.append(np.load(path))
+    outputs = np.zeros((len(table), parts[0].shape[1]), dtype=np.float32)
+    for fold, part in enumerate(parts):
+        outputs[folds == fold] = part
+    return outputs
+
+
+def _answer(prepared: Prepared, model_dir: Path, path: Path) -> None:
+    """Write the outputs of a fold's teacher on the rows that it has not seen."""
+    tokenizer = load_tokenizer(model_dir)._tokenizer
+    predict = predictor(load_classifier(model_dir, prepared.info), tokenizer, prepared.max_length, None)
+    unfinished = path.with_suffix(".tmp")
+    with unfinished.open("wb") as file:
+        np.save(file, predict(prepared.evaluation.texts, prepared.evaluation.pairs))
+    unfinished.rename(path)

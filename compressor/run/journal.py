@@ -1,0 +1,143 @@
+"""Steps of a run as folders: written whole or not at all, skipped when their inputs have not changed.
+
+A step works in ``steps/NAME.part`` and is renamed to ``steps/NAME`` when it is done; its ``step.json`` holds the
+digest of its inputs, the sha256 and bytes of every file it wrote, seconds and versions. The digest covers the part of
+the recipe the step reads, the files of the steps it reads, and the code. A killed step starts again in an empty
+folder, except for those that resume: they find their ``.part`` folder again when the digest is still the same. Under
+``torchrun`` the first process works and the others wait, unless a step says it needs them all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from compressor.files import sha256_file, write_text
+from exporters.measuring.machine import versions
+
+STEP_VERSION = 1
+POLL_SECONDS = 0.2
+MARKER = "inputs.sha256"  # in a .part folder: for which inputs it was begun
+
+
+class Journal(NamedTuple):
+    """The steps of one run."""
+
+    steps_dir: Path
+    echo: Callable[[str], None]
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a finished step."""
+        return self.steps_dir / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return ``step.json`` of a finished step."""
+        content: dict[str, Any] = json.loads((self.folder(name) / "step.json").read_text(encoding="utf-8"))
+        return content
+
+    def step(
+        self,
+        name: str,
+        inputs: dict[str, Any],
+        after: tuple[str, ...],
+        work: Callable[[Path], None],
+        resumes: bool = False,
+        on_every_process: bool = False,
+    ) -> Path:
+        """Run ``work(part_dir)`` unless the step is done already with the same inputs; return its folder.
+
+        Args:
+            name: of the step; also its folder.
+            inputs: the part of the recipe it reads, as JSON.
+            after: the steps whose files it reads.
+            work: writes files into the folder it is given.
+            resumes: the folder may hold what a killed run left; otherwise it is empty.
+            on_every_process: ``work`` is called by every process of a distributed run.
+        """
+        digest = self._digest(name, inputs, after)
+        if self._is_done(name, digest):
+            self.echo(f"{name}: done before")
+            return self.folder(name)
+        part = self.steps_dir / f"{name}.part"
+        is_first = is_first_process()
+        if is_first:
+            self._prepare(part, digest, resumes)
+        if is_first or on_every_process:
+            self._wait_for(part / MARKER, digest)
+            started = time.monotonic()
+            work(part)
+            if is_first:
+                self._finish(name, part, digest, time.monotonic() - started)
+        while not self._is_done(name, digest):
+            time.sleep(POLL_SECONDS)
+        return self.folder(name)
+
+    def _digest(self, name: str, inputs: dict[str, Any], after: tuple[str, ...]) -> str:
+        read = {other: self.read(other)["files"] for other in after}
+        content = {"version": STEP_VERSION, "step": name, "inputs": inputs, "after": read, "code": code_digest()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def _is_done(self, name: str, digest: str) -> bool:
+        try:
+            content = self.read(name)
+            files = content["files"].items()
+            return content["inputs_sha256"] == digest and all(
+                _has_bytes(self.folder(name) / file, details["bytes"]) for file, details in files
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged: done again
+            return False
+
+    def _prepare(self, part: Path, digest: str, resumes: bool) -> None:
+        marker = part / MARKER
+        if part.is_dir() and not (resumes and marker.is_file() and marker.read_text(encoding="utf-8") == digest):
+            shutil.rmtree(part)
+        part.mkdir(parents=True, exist_ok=True)
+        write_text(marker, digest)
+
+    def _wait_for(self, marker: Path, digest: str) -> None:
+        while not marker.is_file() or marker.read_text(encoding="utf-8") != digest:
+            time.sleep(POLL_SECONDS)
+
+    def _finish(self, name: str, part: Path, digest: str, seconds: float) -> None:
+        files = {
+            path.relative_to(part).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in sorted(part.rglob("*"))
+            if path.is_file() and path.name not in ("step.json", MARKER)
+        }
+        content = {
+            "version": STEP_VERSION,
+            "inputs_sha256": digest,
+            "files": files,
+            "seconds": round(seconds, 2),
+            "versions": versions(),
+        }
+        (part / MARKER).unlink()  # only now: a step killed while its files were hashed still resumes
+        write_text(part / "step.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+        part.rename(self.folder(name))
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process that writes, of a distributed run."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@cache
+def code_digest() -> str:
+    """Return a sha256 of the source of our packages: other code is another input."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for package in ("compressor", "exporters", "vocab", "edge_demo"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _has_bytes(path: Path, n_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == n_bytes

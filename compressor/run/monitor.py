@@ -1,0 +1,52 @@
+"""What a stage does with held-out rows: scores while it trains, and batches to check the finished student on."""
+
+from collections.abc import Callable
+
+import numpy as np
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from compressor.batches.encoded import Collator, encode_rows
+from compressor.batches.outputs import predictor, takes_segments
+from compressor.data import splits
+from compressor.data import table as data
+from compressor.run.journal import Journal
+from compressor.run.planning.plan import Plan
+from compressor.tasks.metrics import evaluate
+
+MONITOR_ROWS = 2000  # rows scored at a time, for the curve in the report; nothing is chosen by them
+FOLD_ROWS = 64
+FOLD_BATCH = 16
+
+
+def monitor(planned: Plan, journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
+    """Return a function that scores an objective's student, or the model that it says to score instead."""
+    table = splits.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
+    is_whole = len(table) == len(planned.evaluation)
+    reference = np.load(journal.folder("teacher") / "eval_outputs.npy") if is_whole else None
+    if reference is None and planned.spec.metric not in ("accuracy", "spearman"):
+        table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
+
+    def score(objective: nn.Module) -> dict[str, float]:
+        scored = getattr(objective, "scored", None)
+        model = objective.student if scored is None else scored()
+        predict = predictor(model, tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
+        metrics = evaluate(predict, table, planned.spec, reference).metrics
+        return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
+
+    return score
+
+
+def evaluation_batches(planned: Plan, tokenizer: Tokenizer, pad_id: int) -> list[dict[str, Tensor]]:
+    """Return the first ``FOLD_ROWS`` evaluation rows as the student reads them, in their order, without labels.
+
+    A batch holds ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the family takes them, each
+    (at most FOLD_BATCH, longest row of the batch), int64.
+    """
+    table = data.select(planned.evaluation, range(min(FOLD_ROWS, len(planned.evaluation))))
+    if planned.spec.kind == "embedding":
+        table = data.single_texts(table)
+    rows = encode_rows(tokenizer, table, planned.max_length)
+    collate = Collator(rows, pad_id, takes_segments(planned.info.config["model_type"]))
+    n_rows = min(FOLD_ROWS, len(table))
+    return [collate(range(start, min(start + FOLD_BATCH, n_rows))) for start in range(0, n_rows, FOLD_BATCH)]

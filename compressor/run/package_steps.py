@@ -1,0 +1,304 @@
+"""The steps of a run that follow training: export, quantize, verify, package.
+
+After every one of them the outputs are compared with those before, on real text; what is missed is listed, and decided
+on at the end. The package's quality is measured on the package itself, opened by the runtime that a device uses.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.batches.outputs import predictor
+from compressor.data import splits
+from compressor.files import write_json
+from compressor.packaging import baselines
+from compressor.packaging.inspection import edge_command
+from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
+from compressor.report import fold_certificates as certificates
+from compressor.report.report import model_card
+from compressor.run.journal import Journal
+from compressor.run.planning.plan import Plan
+from compressor.run.student_steps import student_tokenizer
+from compressor.student.student import load_student
+from compressor.tasks.metrics import evaluate, targets_of
+from edge_demo import runtime
+from exporters.graph.optimize import optimize
+from exporters.graph.quantize import quantize
+from exporters.graph.stored_once import check_checkpoint, identity_of
+from exporters.measuring import measure
+from exporters.measuring.answers import graph_predictor
+from exporters.measuring.machine import versions
+from exporters.package import PackageInfo, SelfTestCase, make_cases, write_package
+from exporters.shape import Scheme
+from exporters.to_onnx import export_model
+
+PARITY_ROWS = 200
+N_CASES = 5
+TOLERANCE = 0.02
+
+
+def task_block(planned: Plan) -> dict[str, Any]:
+    """Return the task as the report shows it."""
+    return {
+        "task": planned.info.task,
+        "kind": planned.spec.kind,
+        "labels": list(planned.info.labels),
+        "metric": planned.spec.metric,
+        "pair": planned.spec.pair,
+        "max_length": planned.max_length,
+    }
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the later steps of a run find what they need."""
+
+    planned: Plan
+    journal: Journal
+    model_step: str
+
+    @property
+    def model_dir(self) -> Path:
+        """The trained student's checkpoint."""
+        return self.journal.folder(self.model_step) / "model"
+
+    def export(self, part: Path) -> None:
+        """Write the clean float graph."""
+        info = self.planned.info
+        raw = part / "raw.onnx"
+        result = export_model(self.model_dir, raw, info.task, self.planned.max_length, info.pooling)
+        optimized = optimize(raw, part / "model.onnx")
+        raw.unlink()
+        write_json(
+            part / "export.json",
+            {
+                "inputs": list(result.inputs),
+                "before": optimized.ops_before,
+                "after": optimized.ops_after,
+                "stored": check_checkpoint(part / "model.onnx", result.parameters)._asdict(),
+            },
+        )
+
+    def quantize(self, part: Path) -> None:
+        """Write the graph in the planned bits; nothing may be left in float."""
+        source = self.journal.folder("export") / "model.onnx"
+        scheme = self.planned.scheme
+        if scheme.weight_bits is None:
+            shutil.copyfile(source, part / "model.onnx")
+            stored = identity_of(part / "model.onnx")._asdict()
+            write_json(part / "quantize.json", {"scheme": scheme.name, "stored": stored})
+            return
+        result = quantize(source, part / "model.onnx", scheme)
+        write_json(part / "quantize.json", {"scheme": scheme.name, "block_size": scheme.block_size, **result._asdict()})
+
+    def verify(self, part: Path) -> None:
+        """Measure the quantised model as a package: parity, quality, latency, memory; and what stands beside it."""
+        planned = self.planned
+        spec, evaluation = planned.spec, planned.evaluation
+        teacher = json.loads((self.journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
+        teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
+        student = load_student(planned.info, self.model_dir)
+        predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
+        student_result = evaluate(predict, evaluation, spec, teacher_outputs)
+        parities, missed = self._parities(predict)
+        draft = self.write(part / "draft", {}, {"metrics": {}})
+        package = runtime.load(draft, threads=planned.resolved.measure.threads)
+        package_result = evaluate(package.outputs, evaluation, spec, teacher_outputs)
+        latency = self._latency(draft, package)
+        metrics = {
+            "teacher": teacher["metrics"],
+            "student": student_result.metrics,
+            "package": package_result.metrics,
+        }
+        beside = self._baselines(part) if planned.resolved.measure.baselines else []
+        pair = evaluation.pairs[0] if evaluation.pairs and spec.kind != "embedding" else None
+        memory = {"package_mb": measure.peak_rss_mb(edge_command(draft, evaluation.texts[0], pair))}
+        shutil.rmtree(draft)
+        write_json(
+            part / "verify.json",
+            {
+                "metrics": metrics,
+                "drop": 100 * (teacher["metrics"][spec.metric] - package_result.metrics[spec.metric]),
+                "parity": parities,
+                "parity_violations": missed,
+                "quantization": self._quantization(),
+                "latency": latency,
+                "memory": memory,
+                "baselines": beside,
+            },
+        )
+
+    def package(self, part: Path) -> None:
+        """Write the final package, with the quality that was measured, and open it as a device would."""
+        checked = json.loads((self.journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+        metric = self.planned.spec.metric
+        quality = {
+            "metric": metric,
+            "value": round(checked["metrics"]["package"][metric], 6),
+            "teacher": round(checked["metrics"]["teacher"][metric], 6),
+            "rows": len(self.planned.evaluation),
+            "data_sha256": self.planned.evaluation.sha256,
+        }
+        runtime.load(self.write(part / "package", quality, checked))
+
+    def write(self, folder: Path, quality: dict[str, Any], checked: dict[str, Any]) -> Path:
+        """Write a package of the quantised model."""
+        planned = self.planned
+        info = planned.info
+        export = json.loads((self.journal.folder("export") / "export.json").read_text(encoding="utf-8"))
+        details = PackageInfo(
+            kind=planned.spec.kind,
+            max_length=planned.max_length,
+            inputs=tuple(export["inputs"]),
+            output=OUTPUT_OF[planned.spec.kind],
+            labels=info.labels if planned.spec.kind == "classification" else (),
+            pooling=info.pooling._asdict() if info.pooling else None,
+            quality=quality,
+            scheme={"name": planned.scheme.name, **self._quantization()},
+            teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
+            inheritance=certificates.manifest_block(self._certificates()),
+            recipe_sha256=planned.resolved.digest(),
+            versions=versions(),
+            tolerance=self._tolerance(),
+        )
+        model_path = self.journal.folder("quantize") / "model.onnx"
+        tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
+        cases = self._cases(model_path, tokenizer_dir, details)
+        config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
+        card = model_card(self._card_report(checked))
+        return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
+
+    def _tolerance(self) -> float:
+        """Return by how much outputs may differ on another processor; a score's tolerance grows with its range."""
+        if self.planned.spec.kind != "regression" or self.planned.evaluation.labels is None:
+            return TOLERANCE
+        values = np.asarray(targets_of(self.planned.evaluation, self.planned.spec), dtype=np.float64)
+        return TOLERANCE * max(1.0, float(np.ptp(values)))
+
+    def _quantization(self) -> dict[str, Any]:
+        content = json.loads((self.journal.folder("quantize") / "quantize.json").read_text(encoding="utf-8"))
+        return {name: value for name, value in content.items() if name not in ("bytes_before", "bytes_after")}
+
+    def _card_report(self, checked: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "status": "ok",
+            "shape": self.planned.shape.as_dict(),
+            "recipe": self.planned.resolved.model_dump(mode="json"),
+            "task": task_block(self.planned),
+            "metrics": checked["metrics"],
+            "vocabulary": json.loads((self.journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
+            "quantization": self._quantization(),
+            "inheritance": self._certificates(),
+        }
+
+    def _certificates(self) -> list[dict[str, Any]]:
+        """Return the certificates of the training steps, each held to its tolerances."""
+        return certificates.read(self.journal.steps_dir, certificates.step_names(self.planned.resolved.stage))
+
+    def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
+        """Return self-test cases; for classes, of rows whose answer is not on the edge."""
+        table = splits.subset(self.planned.evaluation, min(8 * N_CASES, len(self.planned.evaluation)), 0)
+        pairs = table.pairs if self.planned.spec.kind != "embedding" else None
+        order = np.argsort([len(text) for text in table.texts], kind="stable")
+        texts = [table.texts[index] for index in order]
+        cases = make_cases(
+            model_path, tokenizer_dir, details, texts, [pairs[index] for index in order] if pairs else None
+        )
+        if self.planned.spec.kind == "classification":
+            clear = [case for case in cases if _margin(case.output) > 4 * TOLERANCE]
+            cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -_margin(case.output))
+        return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
+
+    def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
+        planned = self.planned
+        table = splits.subset(planned.evaluation, min(PARITY_ROWS, len(planned.evaluation)), planned.resolved.seed)
+        pairs = table.pairs if planned.spec.kind != "embedding" else None
+        outputs = [
+            predict(table.texts, pairs),
+            self._graph_outputs(self.journal.folder("export") / "model.onnx", table.texts, pairs),
+            self._graph_outputs(self.journal.folder("quantize") / "model.onnx", table.texts, pairs),
+        ]
+        return compare_steps(planned.spec.kind, planned.scheme.name, outputs)
+
+    def _graph_outputs(self, path: Path, texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float32]:
+        """Return logits or embeddings (rows, values), one row at a time as a device runs them."""
+        export = json.loads((self.journal.folder("export") / "export.json").read_text(encoding="utf-8"))
+        name = COMPARED_OF[self.planned.spec.kind]
+        tokenizer = student_tokenizer(self.journal)
+        return graph_predictor(path, tokenizer, self.planned.max_length, export["inputs"], name)(texts, pairs)
+
+    def _latency(self, draft: Path, package: runtime.Package) -> dict[str, Any]:
+        section = self.planned.resolved.measure
+        if section.ep == "cuda":
+            model = draft / package.manifest["model"]
+            measure.session(model, "cuda", section.threads)  # refuses where the provider cannot really run
+            package = runtime.load(draft, threads=section.threads, providers=["CUDAExecutionProvider"])
+        table = self.planned.evaluation
+        pairs = table.pairs if self.planned.spec.kind != "embedding" else None
+        seconds: list[str | None] = list(pairs) if pairs else [None] * len(table.texts)
+        rows = list(zip(table.texts, seconds, strict=True))
+        timed = measure.latency(lambda row: package.predict(*row), rows, runs=section.runs)
+        return {**timed._asdict(), "threads": section.threads, "ep": section.ep}
+
+    def _baselines(self, part: Path) -> list[dict[str, Any]]:
+        """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
+        planned = self.planned
+        found = []
+        limit = planned.resolved.budget.to_budget().max_bytes or planned.choice.n_bytes
+        scored = planned.train.labels is not None or planned.spec.kind == "embedding"
+        if scored and planned.evaluation.labels is not None:
+            simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)
+            found.append(simple._asdict())
+        found.append(self._teacher_int8(part))
+        return found
+
+    def _teacher_int8(self, part: Path) -> dict[str, Any]:
+        from compressor.models.teacher import load_tokenizer
+
+        planned, info = self.planned, self.planned.info
+        with tempfile.TemporaryDirectory(dir=part) as name:
+            folder = Path(name)
+            exported = export_model(
+                info.folder, folder / "raw.onnx", info.task, info.max_length, info.pooling,
+                allow_pickle=planned.resolved.teacher.allow_pickle,
+            )  # fmt: skip
+            optimize(folder / "raw.onnx", folder / "model.onnx")
+            quantize(folder / "model.onnx", folder / "int8.onnx", Scheme(8, 8))
+            tokenizer = load_tokenizer(info.folder)._tokenizer
+            output = OUTPUT_OF[planned.spec.kind]
+            predict = graph_predictor(folder / "int8.onnx", tokenizer, info.max_length, exported.inputs, output)
+            reference = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
+            result = evaluate(predict, planned.evaluation, planned.spec, reference)
+            timed = measure.latency(
+                lambda row: predict([row[0]], row[1]), self._rows(), runs=planned.resolved.measure.runs
+            )
+            n_bytes = (folder / "int8.onnx").stat().st_size + len(tokenizer.to_str().encode("utf-8"))
+        return {
+            "name": "teacher as ONNX int8",
+            "metrics": result.metrics,
+            "bytes": n_bytes,
+            "p50_ms": timed.p50,
+            "p95_ms": timed.p95,
+        }
+
+    def _rows(self) -> list[tuple[str, list[str] | None]]:
+        """Return the evaluation rows one by one, as a graph takes them."""
+        table = self.planned.evaluation
+        if table.pairs is None or self.planned.spec.kind == "embedding":
+            return [(text, None) for text in table.texts]
+        return [(text, [pair]) for text, pair in zip(table.texts, table.pairs, strict=True)]
+
+
+def _margin(output: Sequence[float]) -> float:
+    """Return how far the best class is ahead of the second."""
+    best = sorted(output)[-2:]
+    return best[-1] - best[0] if len(best) == 2 else 0.0

@@ -1,0 +1,1 @@
+"""Every default made explicit and every refusal made, before a minute is spent."""

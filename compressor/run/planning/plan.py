@@ -1,0 +1,306 @@
+"""From what the user decided to what will be done: every default made explicit, before a minute is spent.
+
+The teacher's files and the data are read, the shape and the bits are chosen (``compressor.run.planning.sizing``), the
+optimisation is filled in, and the bytes of the package and the time of training are predicted. A budget that cannot be
+met, a label that the teacher does not know or a column that is not there stops the run here.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from compressor.data import labels as tasks
+from compressor.data import splits
+from compressor.data import table as data
+from compressor.data.table import Table
+from compressor.models.families import family_of
+from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
+from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
+from compressor.recipe.recipe import Recipe
+from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
+from compressor.report import fold_certificates as certificates
+from compressor.run.planning import refusals
+from compressor.run.planning import sizing as shape
+from compressor.run.planning.kept_states import first_states
+from compressor.run.planning.stage_defaults import effort, fill_stage
+from compressor.student.pretrained import Pretrained, read_pretrained
+from compressor.tasks.metrics import targets_of
+from compressor.tasks.spec import TaskSpec, task_spec
+from compressor.training.registry import check_method, reads_labels
+from exporters.repetition import Pattern, describe
+from exporters.shape import Scheme, Shape
+from vocab.alphabet import least_size
+from vocab.choosing import check_rule
+from vocab.surfaces import Kind
+from vocab.train import kind_of
+
+LENGTH_ROWS = 2000  # rows that decide the maximum length
+LENGTH_QUANTILE = 0.999
+FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
+MIN_LENGTH = 32
+TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    resolved: Recipe
+    info: TeacherInfo
+    spec: TaskSpec
+    train: Table
+    evaluation: Table
+    choice: shape.Choice
+    max_length: int
+    n_steps: int
+    seconds: float  # a rough estimate of the training
+    pretrained: Pretrained | None = None  # the student, where it exists already
+    vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
+
+    @property
+    def shape(self) -> Shape:
+        """The student's shape."""
+        return self.choice.shape
+
+    @property
+    def scheme(self) -> Scheme:
+        """The package's bits."""
+        return self.choice.scheme
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        return {
+            "version": 1,
+            "teacher": {"name": self.info.name, "task": self.info.task, "labels": list(self.info.labels)},
+            "task": {"kind": self.spec.kind, "metric": self.spec.metric, "pair": self.spec.pair},
+            "rows": {"train": len(self.train), "eval": len(self.evaluation)},
+            "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
+            "student": {**self.shape.as_dict(), "n_parameters": self.shape.n_parameters},
+            "pretrained": self.pretrained.as_dict() if self.pretrained else None,
+            "vocabulary": self.vocabulary.as_dict() if self.vocabulary else None,
+            "scheme": self.scheme.name,
+            "max_length": self.max_length,
+            "predicted_bytes": {**self.choice.predicted, "total": self.choice.n_bytes},
+            "reasons": list(self.choice.reasons),
+            "steps": self.n_steps,
+            "seconds_estimate": round(self.seconds),
+            "recipe": self.resolved.model_dump(mode="json"),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the plan for people."""
+        teacher, student = self.info.shape, self.shape
+        budget = self.resolved.budget.max_size
+        is_classes = self.spec.kind == "classification"
+        labels = f", labels {_few(self.info.labels)}" if is_classes else ""
+        parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
+        methods = ", ".join(stage.method for stage in self.resolved.stage)
+        rows = {
+            "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
+            f"{shape.depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
+            "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
+            f"at most {self.max_length} tokens",
+            "train": data.describe(self.train),
+            "eval": data.describe(self.evaluation),
+            "student": f"{shape.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
+            **self._given_lines(),
+            "because": "; ".join(self.choice.reasons),
+            "bytes": f"predicted {self.choice.n_bytes:,}{f' of {budget}' if budget else ''}: {parts}",
+            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
+        }
+        return [f"{name:9}{text}" for name, text in rows.items()]
+
+    def _given_lines(self) -> dict[str, str]:
+        rows = {}
+        if self.shape.passes:
+            exchanged = ", with query and key exchanged where there is a '" if any(self.shape.exchanged) else ""
+            rows["passes"] = describe(Pattern(self.shape.passes, self.shape.exchanged)) + exchanged
+        if self.pretrained:
+            rows["start"] = f"{self.pretrained.name}: its weights, {self.pretrained.head}"
+        if self.vocabulary:
+            rows["vocab"] = (
+                f"{self.vocabulary.kind} of {self.vocabulary.size:,} tokens, as it is ({self.vocabulary.source})"
+            )
+        return rows
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Return the plan of a recipe.
+
+    Raises:
+        OverBudget: if no student fits the byte budget.
+        ValueError: if recipe, teacher and data do not fit together.
+    """
+    for stage in recipe.stage:
+        check_method(stage.method)
+    refusals.check_stages(recipe)
+    info = read_teacher(recipe.teacher)
+    pretrained, vocabulary = read_given(recipe, info)
+    train, evaluation = read_data(recipe, info)
+    refusals.check_relabelling(recipe, info, train)
+    spec = task_spec(
+        info.kind,  # type: ignore[arg-type]
+        info.labels,
+        pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
+        scored=evaluation.labels is not None,
+    )
+    tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
+    refusals.check_sizes(recipe, info, tokenizer)
+    refusals.check_masks(recipe, tokenizer)
+    longest = refusals.check_length(recipe, info, pretrained)
+    if vocabulary is not None:
+        is_pair = spec.pair and info.kind != "embedding"
+        hides_words = refusals.hides_words(recipe)
+        check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
+    max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
+    kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
+    check_rule(recipe.vocab.rule, kind)
+    positions = max_length + family_of(info.config["model_type"]).position_offset
+    choice = _choose(recipe, info, train, positions, kind, tokenizer, pretrained, vocabulary)
+    rows = data.single_texts(train) if info.kind == "embedding" else train
+    is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
+    stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
+    first_states(stages, info.shape, choice.shape)  # may refuse
+    refusals.check_shapes(stages, info.shape, choice.shape)
+    resolved = _resolve(recipe, info, choice, kind, stages, max_length)
+    n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
+    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, pretrained, vocabulary)
+
+
+def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
+    """Return the student and the vocabulary that exist already, where the recipe names them."""
+    if recipe.student.pretrained:
+        pretrained = read_pretrained(recipe.student.pretrained, recipe.teacher, info)
+        return pretrained, pretrained.vocabulary
+    return None, read_vocabulary(recipe.vocab.path) if recipe.vocab.path else None
+
+
+def _resolve(
+    recipe: Recipe,
+    info: TeacherInfo,
+    choice: shape.Choice,
+    kind: Kind,
+    stages: tuple[StageSection, ...],
+    max_length: int,
+) -> Recipe:
+    """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
+    vocab, student = recipe.vocab, recipe.student
+    if not (student.pretrained or vocab.path):
+        vocab = vocab.model_copy(
+            update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size},
+        )
+    if not student.pretrained:
+        numbers = {name: getattr(choice.shape, name) for name in ("layers", "hidden", "heads", "ffn")}
+        said = {name: getattr(student, name) for name in OF_PASSES}
+        said["exchange"] = student.exchange is not False if choice.shape.passes else None
+        student = StudentSection(**numbers, init=student.init, **said)
+    bits = {
+        "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
+        "embedding_bits": choice.scheme.embedding_bits,
+        "block_size": choice.scheme.block_size,
+    }
+    return recipe.model_copy(
+        update={
+            "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
+            "vocab": vocab,
+            "student": student,
+            "quantize": recipe.quantize.model_copy(update=bits),
+            "stage": stages,
+        }
+    )
+
+
+def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
+    """Return training and evaluation rows; labels are checked against the teacher's."""
+    section = recipe.data
+    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
+    offline = recipe.teacher.offline
+    needs_label = info.kind != "embedding"
+    uses_label = any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
+    train = data.read_table(
+        section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
+    )
+    if section.max_rows is not None and section.max_rows < len(train):
+        train = splits.subset(train, section.max_rows, recipe.seed)
+    if section.eval is None:
+        train, evaluation = splits.split_holdout(train, section.holdout, recipe.seed)
+    else:
+        evaluation = data.read_table(
+            section.eval, **columns, split="validation", offline=offline, needs_label=needs_label
+        )
+    if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
+        raise ValueError(
+            f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
+            f"{section.eval} does not. Name the columns with --text-column and --pair-column."
+        )
+    for table in (train, evaluation):
+        labels_of(table, info)
+    if info.kind == "classification" and train.labels is not None:
+        tasks.check_classes(train.labels, train.source)
+    return train, evaluation
+
+
+def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """Return the labels as the loss takes them: ids (int64) or scores (float32); ``None`` without labels."""
+    if table.labels is None or (info.kind == "embedding" and table.pairs is None):
+        return None
+    spec = task_spec(info.kind, info.labels, pair=table.pairs is not None)  # type: ignore[arg-type]
+    targets = targets_of(table, spec)
+    return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
+
+
+def _max_length(
+    recipe: Recipe, longest: int, train: Table, tokenizer: Tokenizer, vocabulary: GivenVocabulary | None
+) -> int:
+    """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary that is not there yet."""
+    from compressor.batches.encoded import encode_rows
+
+    sample = splits.subset(train, min(LENGTH_ROWS, len(train)), recipe.seed)
+    lengths = encode_rows(vocabulary.tokenizer if vocabulary else tokenizer, sample, longest).lengths
+    finer = 1.0 if recipe.vocab.size == 0 or vocabulary else FINER_CUT
+    return int(min(longest, max(MIN_LENGTH, math.ceil(np.quantile(lengths, LENGTH_QUANTILE) * finer / 8) * 8)))
+
+
+def _choose(
+    recipe: Recipe,
+    info: TeacherInfo,
+    train: Table,
+    positions: int,
+    kind: Kind,
+    tokenizer: Tokenizer,
+    pretrained: Pretrained | None,
+    vocabulary: GivenVocabulary | None,
+) -> shape.Choice:
+    budget = recipe.budget.to_budget()
+    least = least_size(tokenizer, kind) if vocabulary is None else 0
+    if recipe.vocab.size and recipe.vocab.size < least:
+        raise ValueError(
+            f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
+            f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
+        )
+    forms = Counter(word for text in [*train.texts, *(train.pairs or [])] for word in text.lower().split())
+    most = least + int(TOKENS_PER_WORD_FORM * len(forms))
+    # Cosines feel the rounding of 4 bits more than a largest logit does: finer blocks are worth their bytes.
+    block_size = recipe.quantize.block_size or (16 if info.kind == "embedding" else 32)
+    return shape.choose(
+        info.shape,
+        recipe.student,
+        recipe.quantize.model_copy(update={"block_size": block_size}),
+        recipe.vocab.size if vocabulary is None else vocabulary.size,
+        (least, most),
+        positions,
+        kind,
+        budget.max_bytes,
+        budget.latency.max_ms if budget.latency else None,
+        given=shape.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
+        n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
+        certificates=certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
+    )
+
+
+def _few(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:4]) + (f", ... ({len(labels)})" if len(labels) > 4 else "")

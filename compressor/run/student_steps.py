@@ -1,0 +1,302 @@
+"""The steps of a run that make the student: teacher, vocab, student, and one per training stage.
+
+Each takes the plan and the folder it may write into (see ``compressor.run.journal``); none knows how a model is
+exported.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_rows
+from compressor.batches.outputs import device, predictor, takes_segments, teacher_outputs
+from compressor.batches.teacher_cache import TeacherCache, fill_cache, open_cache
+from compressor.data import splits
+from compressor.data import table as data
+from compressor.data.table import Table
+from compressor.files import write_json
+from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
+from compressor.models.checkpoint import read_embeddings
+from compressor.models.families import family_of, plain_type
+from compressor.models.teacher import TeacherInfo, load_model, load_tokenizer
+from compressor.run.journal import Journal, is_first_process
+from compressor.run.monitor import evaluation_batches, monitor
+from compressor.run.planning.kept_states import CachedStates, cached_states, depths_of
+from compressor.run.planning.plan import Plan, labels_of
+from compressor.run.progress import bar, step_bar
+from compressor.run.relabel import read_facts, relabelled
+from compressor.student.activations import (
+    SAMPLE_ROWS,
+    Activations,
+    load_activations,
+    measure_activations,
+    save_activations,
+)
+from compressor.student.pretrained import load_pretrained
+from compressor.student.student import build_student, load_student, save_student
+from compressor.tasks.metrics import evaluate
+from compressor.training.callbacks import discard
+from compressor.training.objective import Context, Mixing
+from compressor.training.registry import asks_for, build_options, first_layers, load_method
+from compressor.training.trainer import n_steps, optimisation_of, train_stage
+from vocab import mapping
+from vocab.comparing.word_report import certificate
+from vocab.save import save_tokenizer
+from vocab.train import train_vocabulary
+
+logger = logging.getLogger(__name__)
+ACTIVATIONS = "activations.npz"  # of the teacher, in the folder of the step "student"
+
+
+def training_rows(planned: Plan) -> Table:
+    """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
+    return data.single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
+
+
+def kept_states(planned: Plan) -> CachedStates:
+    """Return the teacher's hidden states that the stages ask for."""
+    shapes = planned.info.shape, planned.shape
+    return cached_states(planned.resolved.stage, *shapes, training_rows(planned), planned.max_length)
+
+
+def load_teacher(planned: Plan) -> "tuple[Any, Tokenizer]":
+    """Return the frozen model and its tokenizer."""
+    section = planned.resolved.teacher
+    model = load_model(planned.info, section.allow_pickle, section.trust_remote_code)
+    return model, load_tokenizer(planned.info.folder)._tokenizer
+
+
+def run_teacher(planned: Plan, part: Path) -> None:
+    """Score the teacher on the evaluation rows and cache its outputs on the training rows."""
+    model, tokenizer = load_teacher(planned)
+    info = planned.info
+    predict = predictor(model, tokenizer, info.max_length, info.pooling)
+    reference = evaluate(predict, planned.evaluation, planned.spec) if planned.evaluation.labels is not None else None
+    outputs = reference.outputs if reference else evaluate_outputs(predict, planned.evaluation)
+    scores = reference.metrics if reference else {planned.spec.metric: 1.0}
+    np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
+    write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
+    if not any(build_options(stage.method, stage.options).needs_cache for stage in planned.resolved.stage):
+        return
+    rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
+    layers, first = kept_states(planned)
+    model.to(device())
+    with bar("teacher", len(rows.lengths), "rows") as advance:
+        fill_cache(
+            part / "cache",
+            len(rows.lengths),
+            layers,
+            lambda wanted: teacher_outputs(model, info, rows, layers, wanted, first),
+            advance,
+            first,
+        )
+
+
+def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
+    """Return the outputs on rows without labels, both texts of a pair one after the other."""
+    return np.asarray(predict(table.texts + (table.pairs or []), None))
+
+
+def run_vocab(planned: Plan, part: Path) -> None:
+    """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
+    folder = planned.info.folder
+    teacher = load_tokenizer(folder)._tokenizer
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if planned.vocabulary is not None:
+        # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
+        config = {**planned.vocabulary.config, **{key: config[key] for key in ("tokenizer_class",) if key in config}}
+    student = _vocabulary(planned, teacher)
+    if planned.resolved.vocab.size != 0:
+        mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
+    (part / "tokenizer").mkdir(exist_ok=True)
+    save_tokenizer(student, part / "tokenizer", config, planned.max_length)
+    found = certificate(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
+    if found["newly_unknown_texts"]:
+        given = planned.vocabulary
+        instead = "Give a larger --vocab-size, or 0 to keep the teacher's."
+        if given:
+            instead = "Give another model." if planned.pretrained else "Give another tokenizer, or a --vocab-size."
+        raise ValueError(
+            f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and "
+            f"{given.source if given else 'the new vocabulary'} does not. {instead}"
+        )
+    write_json(part / "statistics.json", found)
+
+
+def _vocabulary(planned: Plan, teacher: Tokenizer) -> Tokenizer:
+    """Return the student's tokenizer: given, the teacher's own, or trained."""
+    recipe = planned.resolved
+    if planned.vocabulary is not None:
+        return planned.vocabulary.tokenizer
+    if recipe.vocab.size == 0:
+        return Tokenizer.from_str(teacher.to_str())
+    assert recipe.vocab.size is not None and recipe.vocab.kind is not None
+    texts = [*planned.train.texts, *(planned.train.pairs or [])]
+    rule = recipe.vocab.rule
+    table = read_embeddings(planned.info.folder) if rule == "embedding" else None
+    return train_vocabulary(
+        texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed, rule=rule, embeddings=table
+    )
+
+
+def student_tokenizer(journal: Journal) -> Tokenizer:
+    """Return the student's tokenizer."""
+    return Tokenizer.from_file(str(journal.folder("vocab") / "tokenizer" / "tokenizer.json"))
+
+
+def teacher_activations(planned: Plan, model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
+    """Return the teacher's activations on training rows, in its own tokens."""
+    sample = splits.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
+    rows = encode_rows(tokenizer, sample, planned.info.max_length)
+    return measure_activations(model, family_of(planned.info.config["model_type"]), rows)
+
+
+def run_student(planned: Plan, journal: Journal, part: Path) -> None:
+    """Build the initial student out of the teacher, or read the one given."""
+    section, seed = planned.resolved.student, planned.resolved.seed
+    if planned.pretrained is not None:
+        allow_pickle = planned.resolved.teacher.allow_pickle
+        student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
+    else:
+        model, tokenizer = load_teacher(planned)
+        found = None if section.init == "random" else teacher_activations(planned, model, tokenizer)
+        if found:
+            save_activations(found, part / ACTIVATIONS)  # for stages that start from parts of the teacher too
+        map_path = journal.folder("vocab") / "map.npz"
+        vocab_map = mapping.load(map_path) if map_path.is_file() else None
+        chosen = section.init, section.start_layers or "even"
+        student, origin = build_student(planned.info, model, planned.shape, vocab_map, found, seed, *chosen)
+    given = planned.vocabulary
+    pad_token = given.roles.get("pad_token", "") if given else _pad_token(planned.info)
+    pad_id = student_tokenizer(journal).token_to_id(pad_token)
+    student.config.pad_token_id = pad_id if pad_id is not None else 0
+    folder = part / "model"
+    save_student(student, origin, planned.info, folder, planned.max_length)
+    copy_tokenizer(journal, folder)
+
+
+def copy_tokenizer(journal: Journal, folder: Path) -> None:
+    """Put the tokenizer beside the weights, so that the folder opens by itself."""
+    for path in (journal.folder("vocab") / "tokenizer").iterdir():
+        shutil.copyfile(path, folder / path.name)
+
+
+def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: Path) -> None:
+    """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
+    stage = planned.resolved.stage[number - 1]
+    info = planned.info
+    student = load_student(planned.info, journal.folder(before) / "model")
+    table = training_rows(planned)
+    tokenizer = student_tokenizer(journal)
+    objective = _objective(planned, journal, student, number)
+    rows, collate = _batches(planned, journal, objective, table, number, part)
+    optimisation = optimisation_of(stage, planned.resolved.seed)
+    with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
+        score = monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
+        train_stage(objective, rows, collate, optimisation, part / "work", score, progress)
+    if not is_first_process():
+        return
+    objective.cpu()
+    finish = getattr(objective, "finish", None)
+    if finish is not None:
+        write_json(part / "fold.json", finish(evaluation_batches(planned, tokenizer, student.config.pad_token_id)))
+    (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
+    final: Any = objective.student
+    save_student(final.cpu(), None, info, part / "model", planned.max_length)
+    copy_tokenizer(journal, part / "model")
+    discard(part / "work")
+
+
+def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn.Module:
+    """Build the objective of a stage; its own weights are drawn from the seed."""
+    stage, info = planned.resolved.stage[number - 1], planned.info
+    method = load_method(stage.method)
+    map_path = journal.folder("vocab") / "map.npz"
+    teacher, activations = _teacher_for(planned, journal, stage.method)
+    kept = kept_states(planned)
+    context = Context(
+        student,
+        planned.spec,
+        info.pooling,
+        info.shape.hidden,
+        kept.words,
+        info.shape.n_passes,
+        teacher=teacher,
+        teacher_dir=info.folder,
+        vocab_map=mapping.load(map_path) if map_path.is_file() else None,
+        model_type=plain_type(info.config["model_type"]),
+        activations=activations,
+        teacher_first_layers=kept.first,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(planned.resolved.seed + number)
+        objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
+    return objective
+
+
+def _teacher_for(planned: Plan, journal: Journal, method: str) -> tuple[Any, Activations | None]:
+    """Return the teacher's model and its activations, each where the method asks for it."""
+    has_model, measures = asks_for(method, "trains_teacher", "needs_teacher"), asks_for(method, "measures")
+    if not has_model and not measures:
+        return None, None
+    model, tokenizer = load_teacher(planned)
+    path = journal.folder("student") / ACTIVATIONS
+    activations = None
+    if measures:
+        activations = load_activations(path) if path.is_file() else teacher_activations(planned, model, tokenizer)
+    return model if has_model else None, activations
+
+
+def _batches(
+    planned: Plan, journal: Journal, objective: nn.Module, table: Table, number: int, part: Path
+) -> tuple[EncodedRows, Collate]:
+    """Encode the rows with the views that the objective reads, and return how batches are made of them."""
+    stage, info = planned.resolved.stage[number - 1], planned.info
+    tokenizer, options = student_tokenizer(journal), build_options(stage.method, stage.options)
+    mixing: Mixing | None = getattr(objective, "mixing", None)
+    if mixing is None:
+        rows = encode_rows(tokenizer, table, planned.max_length)
+    else:
+        own = load_tokenizer(info.folder)._tokenizer
+        both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
+    cache = _cache_for(planned, journal, options) if options.needs_cache else None
+    labels = labels_of(table, info) if table.labels is not None else None
+    labels = relabelled(planned, journal, objective, number, cache, labels, part)
+    student: Any = objective.student
+    segments = takes_segments(info.config["model_type"])
+    collate = Collator(rows, student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None)
+    if mixing is None:
+        return rows, collate
+    assert stage.epochs is not None
+    tokens = tokens_of(own, tokenizer, mixing.masked)
+    seed = planned.resolved.seed + number
+    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs, info.max_length)
+
+
+def _cache_for(planned: Plan, journal: Journal, options: Any) -> TeacherCache:  # Any: of the method's own class
+    """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
+    kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
+    words = kept.words if options.cached_layers else ()
+    return open_cache(journal.folder("teacher") / "cache", words, kept.first if first_layers(options, depths) else ())
+
+
+def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:
+    """Return a stage's log for the report."""
+    path = journal.folder(name) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    _, number, method = name.split("-", 2)
+    log = [json.loads(line) for line in lines]
+    return {"stage": int(number), "method": method, "log": log, "seconds": seconds, **read_facts(journal.folder(name))}
+
+
+def _pad_token(info: TeacherInfo) -> str:
+    return str(load_tokenizer(info.folder).pad_token)

@@ -1,0 +1,1 @@
+"""What a task predicts and by which number it is judged."""

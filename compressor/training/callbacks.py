@@ -1,0 +1,179 @@
+"""What happens around the steps of a stage: the objective's own hooks, clipping, the log, scores and checkpoints."""
+
+import json
+import math
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from compressor.batches.encoded import LengthSampler
+
+MAX_GRAD_NORM = 1.0
+COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
+
+
+class Watched(Protocol):
+    """What the callback reads and changes of the trainer that it is told of (``compressor.training.trainer``)."""
+
+    sampler: LengthSampler
+    grad_norm: float | None
+    term_sums: dict[str, float]  # loss terms since the last line of the log
+    n_summed: int
+
+
+class StageCallback(TrainerCallback):
+    """Calls the objective's hooks, writes metrics.jsonl, evaluates, checkpoints by time, marks whole checkpoints."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        metrics_path: Path,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None,
+        progress: Callable[[int, int], None],
+        evaluate_every: int | None,
+        save_seconds: float,
+    ) -> None:
+        self.objective, self.metrics_path, self.evaluate, self.progress = objective, metrics_path, evaluate, progress
+        self.evaluate_every, self.save_seconds = evaluate_every, save_seconds
+        self.saved_at = 0.0
+        self.trainer: Watched | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the objective how many steps the stage has, also when it goes on at a checkpoint."""
+        self._tell("begin", state.max_steps)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler the epoch: where several processes resume, accelerate's wrappers keep it from it."""
+        assert self.trainer is not None
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Show progress; evaluate; ask for a checkpoint once a minute (when a checkpoint is made changes no weight)."""
+        self.progress(state.global_step, state.max_steps)
+        is_last = state.global_step >= state.max_steps
+        # Before the checkpoint of the same step, which so holds its line: a run that goes on there has not lost it.
+        if self.evaluate_every is not None and (is_last or state.global_step % self.evaluate_every == 0):
+            self._score(state)
+        self.saved_at = self.saved_at or time.monotonic()
+        # Never after the last step of an epoch: a run that goes on there would not evaluate that epoch.
+        is_epoch_end = state.epoch is not None and state.epoch % 1 == 0
+        is_time = time.monotonic() - self.saved_at > self.save_seconds and not is_epoch_end
+        if is_time and not is_last:
+            control.should_save = True
+            self.saved_at = time.monotonic()
+        return control
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Let the objective finish its gradients, then clip them.
+
+        What has a learning rate of its own is clipped by itself: a teacher's gradient must not scale the student's.
+        """
+        self._tell("before_step", kwargs["optimizer"])
+        if args.max_grad_norm > 0:
+            return  # the trainer has clipped all parameters together
+        by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for group in kwargs["optimizer"].param_groups:
+            by_rate[group["initial_lr"]] += group["params"]
+        norms = [nn.utils.clip_grad_norm_(members, MAX_GRAD_NORM) for members in by_rate.values()]
+        if hasattr(self.objective, "before_step"):  # the trainer has measured too early
+            assert self.trainer is not None
+            self.trainer.grad_norm = math.hypot(*(float(norm) for norm in norms))
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Let the objective change its parameters right after the step, before the learning rate changes."""
+        self._tell("after_step", kwargs["optimizer"])
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate, unless that goes by steps."""
+        if self.evaluate_every is None:
+            self._score(state)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Rewrite metrics.jsonl from the state, so that a resumed run repeats no line."""
+        if state.is_world_process_zero:
+            self._write(state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint as whole and remove the older ones."""
+        if not state.is_world_process_zero:
+            return
+        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        assert self.trainer is not None
+        pending = {"n_summed": self.trainer.n_summed, "term_sums": self.trainer.term_sums}
+        unfinished = newest / f"{COMPLETE}.tmp"
+        unfinished.write_text(json.dumps(pending), encoding="utf-8")
+        unfinished.rename(newest / COMPLETE)
+        for folder in Path(args.output_dir).glob("checkpoint-*"):
+            if folder != newest:
+                (folder / COMPLETE).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _tell(self, hook: str, *given: object) -> None:
+        """Call a method of the objective that it may have (``compressor.training.objective.Objective``)."""
+        call = getattr(self.objective, hook, None)
+        if call is not None:
+            call(*given)
+
+    def _score(self, state: TrainerState) -> None:
+        """Evaluate the student on the rows the caller chose."""
+        if self.evaluate is not None and state.is_world_process_zero:
+            self.objective.eval()
+            metrics = self.evaluate(self.objective)
+            self.objective.train()
+            state.log_history.append({"step": state.global_step, "epoch": state.epoch, **metrics})
+            self._write(state)
+
+    def _write(self, state: TrainerState) -> None:
+        lines = [
+            json.dumps(cleaned, sort_keys=True) for entry in state.log_history if len(cleaned := clean_entry(entry)) > 2
+        ]
+        unfinished = self.metrics_path.with_suffix(".tmp")
+        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        unfinished.rename(self.metrics_path)
+
+
+def clean_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a log entry without what differs between a resumed run and a whole one, as plain JSON numbers."""
+    dropped = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss")
+    return {
+        key: float(value) if isinstance(value, np.floating) else value
+        for key, value in entry.items()
+        if key not in dropped
+    }
+
+
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """Return the newest whole checkpoint and remove half-written ones."""
+    whole = []
+    for folder in work_dir.glob("checkpoint-*"):
+        if (folder / COMPLETE).exists():
+            whole.append(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+
+
+def discard(work_dir: Path) -> None:
+    """Remove the checkpoints, their marks first: killed in between, none looks whole that is not."""
+    for mark in work_dir.glob(f"checkpoint-*/{COMPLETE}"):
+        mark.unlink()
+    shutil.rmtree(work_dir)

@@ -1,0 +1,169 @@
+"""What one model can imitate of another across two vocabularies: outputs, hidden states and attention, word by word.
+
+    logits * T^2 KL(theirs / T || ours / T)               classes (mean squared error for a score)
+  + labels * CE(ours, label)                              where the rows carry labels
+  + embedding * (1 - cos(ours, theirs)) + similarity * |cos matrix - cos matrix|^2      sentence embeddings
+  + hidden * mean over layers, words of |s/|s| - t/|t||^2
+  + attention * mean over words of KL(their attention || ours), last layer, heads averaged
+
+Words are spans of the text, so that states can be compared although the two models cut them differently: a word's
+state is the mean over its pieces, its attention the mean over its pieces of the sum over the other word's; the first
+special token counts as one more word. When the widths differ, a learned linear map per layer brings our states to
+their width; it is dropped after training. Our layer i stands beside their layer at the same relative depth
+(PKD 1908.09355, TinyBERT 1909.10351). Nothing here knows where the other model's outputs come from: a cache, or a
+model that is trained alongside.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.batches.pooling import pool, word_attention, word_means
+from compressor.training.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy, word_kl
+from compressor.training.objective import Context
+
+
+class Weights(NamedTuple):
+    """The factor of each term; a term of factor 0 is not computed."""
+
+    logits: float = 0.0
+    labels: float = 0.0
+    hidden: float = 0.0
+    attention: float = 0.0
+    embedding: float = 0.0
+    similarity: float = 0.0
+    temperature: float = 2.0
+
+
+class Imitation(nn.Module):
+    """The terms, and the projections that they need."""
+
+    def __init__(
+        self, context: Context, weights: Weights, *, width: int, n_layers: int, layers: tuple[int, ...]
+    ) -> None:
+        """Build the projections.
+
+        Args:
+            context: of the method; says the task and the teacher's width and depth.
+            weights: of the terms.
+            width: of our hidden states.
+            n_layers: how many layers we have.
+            layers: which of the teacher's hidden states are given to ``forward``; 0 is the embedding output.
+        """
+        super().__init__()
+        self.kind, self.pooling, self.weights = context.spec.kind, context.pooling, weights
+        n_teacher = max(context.teacher_n_layers, 1)
+        # The teacher's layer k of n stands beside our layer at the same relative depth, at least the first.
+        self.layers = [max(1, round(layer * n_layers / n_teacher)) for layer in layers]
+        same_width = width == context.teacher_hidden
+        self.projections = nn.ModuleList(
+            nn.Identity() if same_width or weights.hidden <= 0 else nn.Linear(width, context.teacher_hidden)
+            for _ in layers
+        )
+        self.embedding_projection: nn.Module | None = None
+        if self.kind == "embedding" and weights.embedding > 0 and not same_width:
+            self.embedding_projection = nn.Linear(width, context.teacher_hidden, bias=False)
+
+    def needs_hidden(self, batch: dict[str, Tensor]) -> bool:
+        """Return whether our model must return its hidden states for this batch."""
+        return self.weights.hidden > 0 and "teacher_states" in batch
+
+    def forward(
+        self, output: Any, mask: Tensor, words: Tensor | None, batch: dict[str, Tensor]
+    ) -> dict[str, Tensor]:  # Any: transformers' ModelOutput, whose fields depend on the task
+        """Return the weighted terms by name.
+
+        Args:
+            output: of our model: ``logits`` or ``last_hidden_state``, ``hidden_states``, ``attentions``.
+            mask: our attention mask (batch, tokens).
+            words: word of each of our tokens, -1 for none (batch, tokens).
+            batch: ``teacher_output`` (batch, classes or width); ``teacher_units`` (batch, units) and
+                ``teacher_states`` (batch, units, layers, teacher width); ``teacher_attention`` (batch, words, words);
+                ``labels`` (batch,).
+        """
+        if self.kind == "embedding":
+            terms = self._embedding_terms(output.last_hidden_state, mask, batch)
+        else:
+            terms = self._logit_terms(output.logits, batch)
+        return terms | self.state_terms(output, words, batch)
+
+    def state_terms(self, output: Any, words: Tensor | None, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of hidden states and attention only; arguments as of ``forward``."""
+        terms = {}
+        if self.needs_hidden(batch):
+            assert words is not None
+            terms["hidden"] = self.weights.hidden * self._hidden_term(output.hidden_states, words, batch)
+        if self.weights.attention > 0 and "teacher_attention" in batch:
+            assert words is not None
+            theirs = batch["teacher_attention"]
+            ours = word_attention(output.attentions[-1], words, theirs.shape[-1])
+            terms["attention"] = self.weights.attention * word_kl(ours, theirs)
+        return terms
+
+    def _logit_terms(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        terms = {}
+        if self.weights.logits > 0:
+            if self.kind == "regression":
+                loss = F.mse_loss(logits.float(), batch["teacher_output"])
+            else:
+                loss = soft_cross_entropy(logits, batch["teacher_output"], self.weights.temperature)
+            terms["logits"] = self.weights.logits * loss
+        if self.weights.labels > 0 and "labels" in batch:
+            if self.kind == "regression":
+                loss = F.mse_loss(logits.float().squeeze(-1), batch["labels"].float())
+            else:
+                loss = F.cross_entropy(logits.float(), batch["labels"])
+            terms["labels"] = self.weights.labels * loss
+        return terms
+
+    def _embedding_terms(self, states: Tensor, mask: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert self.pooling is not None
+        ours = pool(states, mask, self.pooling)  # (batch, width)
+        terms = {}
+        if self.weights.similarity > 0:
+            terms["similarity"] = self.weights.similarity * similarity_mse(ours, batch["teacher_output"])
+        if self.weights.embedding > 0:
+            projected = ours if self.embedding_projection is None else self.embedding_projection(ours)
+            terms["embedding"] = self.weights.embedding * cosine_distance(projected, batch["teacher_output"])
+        return terms
+
+    def _hidden_term(self, hidden_states: tuple[Tensor, ...], words: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        units = batch["teacher_units"]  # (batch, units): word of each of the teacher's states, -1 for padding
+        n_words = int(max(units.max(), words.max())) + 1
+        positions = units.clamp(min=0)
+        total = hidden_states[-1].new_zeros(()).float()
+        for index, (layer, projection) in enumerate(zip(self.layers, self.projections, strict=True)):
+            ours, has_ours = word_means(hidden_states[layer].float(), words, n_words)  # (batch, words, width)
+            ours = ours.gather(1, positions.unsqueeze(-1).expand(-1, -1, ours.shape[-1]))  # (batch, units, width)
+            mask = (units >= 0) & has_ours.gather(1, positions)
+            total = total + normalized_mse(projection(ours), batch["teacher_states"][:, :, index], mask)
+        return total / max(len(self.layers), 1)
+
+
+def live_states(output: Any, words: Tensor, layers: tuple[int, ...]) -> dict[str, Tensor]:  # Any: a ModelOutput
+    """Return a running model's word states (and attention, if it gave any) as ``Imitation.forward`` takes them.
+
+    Args:
+        output: with ``hidden_states`` of (batch, tokens, width) each.
+        words: word of each token, -1 for none (batch, tokens).
+        layers: which hidden states.
+    """
+    n_words = int(words.max()) + 1
+    means = [word_means(output.hidden_states[layer].float(), words, n_words) for layer in layers]
+    numbers = torch.arange(n_words, device=words.device).expand(len(words), -1)
+    units = numbers.masked_fill(~means[0][1], -1) if means else numbers
+    found = {"teacher_units": units}
+    if means:
+        found["teacher_states"] = torch.stack([mean for mean, _ in means], dim=2).detach()
+    if getattr(output, "attentions", None):
+        found["teacher_attention"] = word_attention(output.attentions[-1], words, n_words).detach()
+    return found
+
+
+def without_dropout(model: nn.Module, probability: float = 0.0) -> None:
+    """Set every dropout of ``model``; targets come from a teacher without it."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability

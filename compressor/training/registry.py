@@ -1,0 +1,128 @@
+"""How methods are found and their options read.
+
+A method is found by the name of its file in ``compressor/methods``, and the first line of its docstring is what
+``tenmeg methods`` lists. Listing imports no torch.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+from pathlib import Path
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin
+
+from compressor.training.objective import Depths
+
+METHODS_DIR = Path(__file__).parents[1] / "methods"
+
+
+class Method(NamedTuple):
+    """A method's three parts."""
+
+    name: str
+    options_class: type
+    objective_class: Any  # a class that is an nn.Module and an Objective: Python's types have no intersection
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, without importing them."""
+    return sorted(path.stem for path in METHODS_DIR.glob("*.py") if path.stem != "__init__")
+
+
+def method_summary(name: str) -> str:
+    """Return the docstring of a method's file, without importing it."""
+    source = (METHODS_DIR / f"{check_method(name)}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)) or ""
+
+
+def check_method(name: str) -> str:
+    """Return the name if there is such a method.
+
+    Raises:
+        ValueError: with the nearest known name.
+    """
+    known = method_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"method: {name!r} is not known.{hint} Known: {', '.join(known)}.")
+    return name
+
+
+def load_method(name: str) -> Method:
+    """Import a method (and with it torch)."""
+    module = importlib.import_module(f"compressor.methods.{check_method(name)}")
+    return Method(name, module.Options, module.Objective)
+
+
+def trains_teacher(name: str, given: dict[str, Any]) -> bool:
+    """Return whether a stage runs or trains a teacher of its own at every step."""
+    return asks_for(innermost(name, given)[0], "trains_teacher")
+
+
+def asks_for(name: str, *attributes: str) -> bool:
+    """Return whether a method's objective declares one of these class attributes."""
+    objective_class = load_method(name).objective_class
+    return any(getattr(objective_class, attribute, False) for attribute in attributes)
+
+
+def reads_labels(name: str, given: dict[str, Any]) -> bool:
+    """Return whether a method with these options learns from labels."""
+    options = build_options(name, given)
+    named = name == "finetune" or any(given.get(key) for key in ("labels", "teacher_labels"))
+    return bool(getattr(options, "reads_labels", named))
+
+
+def first_layers(options: Any, depths: Depths) -> tuple[int, ...]:  # Any: an instance of a method's own Options
+    """Return the teacher's hidden states of which a method's batches carry the first token's; mostly none.
+
+    Raises:
+        ValueError: if the method's options do not fit these depths.
+    """
+    find = getattr(options, "first_layers", None)
+    return () if find is None else tuple(find(depths))
+
+
+def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of the method's own Options
+    """Return the method's options with ``given`` filled in.
+
+    Raises:
+        ValueError: for an unknown option (with the nearest known one) or one of the wrong type.
+    """
+    options_class = load_method(name).options_class
+    fields = {item.name: item for item in dataclasses.fields(options_class)}
+    for key, value in given.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"recipe: [[stage]] {name!r} has no option {key!r}.{hint} Known: {', '.join(sorted(fields))}."
+            )
+        default = default_of(fields[key])
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_other_type = type(value) is not type(default) and type(value) not in _alternatives(fields[key].type)
+        if not (isinstance(default, float) and is_number) and is_other_type:
+            raise ValueError(
+                f"recipe: [[stage]] {name!r} option {key} = {value!r}, expected a {type(default).__name__}. "
+                f"The default is {default!r}."
+            )
+    return options_class(**given)
+
+
+def default_of(field: "dataclasses.Field[Any]") -> Any:  # Any: of whatever type the option is
+    """Return an option's default, a new one where it is a list or a table."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def innermost(name: str, given: dict[str, Any]) -> tuple[str, Any]:  # an instance of the method's own Options
+    """Return the method whose loss a stage has, and its options: another's where an option ``loss`` names it."""
+    options = build_options(name, given)
+    inner = getattr(options, "loss", None)
+    return (inner, build_options(inner, options.loss_options)) if inner else (name, options)
+
+
+def _alternatives(annotation: Any) -> tuple[type, ...]:  # Any: a type, or a union of types
+    """Return the classes of a union: ``str | list[int]`` is (str, list); of anything else nothing."""
+    members = get_args(annotation) if isinstance(annotation, UnionType) else ()
+    return tuple(get_origin(each) or each for each in members)

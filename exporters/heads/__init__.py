@@ -1,0 +1,1 @@
+"""What the graph of each kind of task has around the model. With torch, as ``exporters.to_onnx``."""

@@ -1,0 +1,1 @@
+"""The whole house: its arrows, its documents, its inputs that go wrong."""

@@ -1,0 +1,1 @@
+"""What the tests share: tiny real rows, tokenizers, models, stages and runs."""

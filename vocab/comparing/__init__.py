@@ -1,0 +1,1 @@
+"""Two cuts of the same texts beside each other: words, pieces, lengths, and the curve of sizes."""
