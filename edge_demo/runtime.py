@@ -1,6 +1,6 @@
 """Open a tenmeg package, make it prove itself, and answer: text in, label, value or embedding out.
 
-This file is the whole reader. Copy it alone to any machine with onnxruntime, tokenizers and numpy:
+This file is the whole reader: one idea. Copy it alone to any machine with onnxruntime, tokenizers and numpy:
 
     package = runtime.load("package")
     package.predict("a fine film").label
@@ -33,7 +33,11 @@ FIELDS |= {"pair": bool, "max_length": int, "files": dict, "self_test": dict}
 SEAL = re.compile(rb'"manifest_sha256"\s*:\s*"([0-9a-f]{64})"')
 
 
-class PackageError(ValueError):
+class Refused(ValueError):
+    """What cannot be answered, in one sentence: what, got, expected, what to do."""
+
+
+class PackageError(Refused):
     """The folder is not a package that this reader accepts; the message is one sentence and what to do."""
 
 
@@ -80,12 +84,12 @@ class Package:
     def _columns(self, text: str, pair: str | None) -> dict[str, list[int]]:
         if self.manifest["pair"] != (pair is not None):
             needs = "two texts. Give the second one (--pair)" if pair is None else "one text. Leave out --pair"
-            raise ValueError(f"text: this package takes {needs}.")
+            raise Refused(f"text: this package takes {needs}.")
         try:
             texts = [text] if pair is None else [text, pair]
             found = [self._tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
         except (TypeError, UnicodeError) as error:  # tokenizers answers a lone surrogate with TypeError
-            raise ValueError("text: expected a string of valid Unicode. Give the text as UTF-8.") from error
+            raise Refused("text: expected a string of valid Unicode. Give the text as UTF-8.") from error
         except Exception as error:  # the Rust library raises plain Exception
             raise PackageError(f"package: the tokenizer cannot cut this text ({_line(error)}).") from error
         n_kept = _cut([len(ids) for ids in found], self.manifest["max_length"] - len(self._template) + len(found))
@@ -167,7 +171,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"it has {name!r} twice")
+            raise Refused(f"it has {name!r} twice")
         found[name] = value
     return found
 
@@ -286,7 +290,7 @@ def _open_session(
     except Exception as error:  # onnxruntime has a dozen unrelated exception types
         raise PackageError(f"package: onnxruntime cannot load {manifest['model']} ({_line(error)}).") from error
     if session.get_providers()[: len(wanted)] != wanted:
-        raise ValueError(f"providers: asked for {', '.join(wanted)}, onnxruntime only has {session.get_providers()}.")
+        raise Refused(f"providers: asked for {', '.join(wanted)}, onnxruntime only has {session.get_providers()}.")
     inputs = {item.name: item.type for item in session.get_inputs()}
     expected = dict.fromkeys(manifest["inputs"], "tensor(int64)")
     _require(inputs == expected, "inputs", manifest["inputs"], f"those of the model: {inputs}")

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from exporters.refused import Refused
+
 SIZE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 PERCENTILES = ("p50", "p95", "p99")
 
@@ -30,7 +32,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", text)
     unit = match.group(2).lower() or "b" if match else ""
     if match is None or unit not in SIZE_UNITS or float(match.group(1)) <= 0:
-        raise ValueError(f"size: got {text!r}, expected a positive number with a unit. Write for example 7MB or 900kB.")
+        raise Refused(f"size: got {text!r}, expected a positive number with a unit. Write for example 7MB or 900kB.")
     return int(float(match.group(1)) * SIZE_UNITS[unit])
 
 
@@ -52,7 +54,7 @@ def parse_latency(text: str) -> LatencyLimit:
     """
     match = re.fullmatch(r"\s*(p50|p95|p99)\s*=\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", text)
     if match is None or float(match.group(2)) <= 0:
-        raise ValueError(f"latency: got {text!r}, expected a percentile and a time. Write for example p95=5ms.")
+        raise Refused(f"latency: got {text!r}, expected a percentile and a time. Write for example p95=5ms.")
     scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}[match.group(3)]
     return LatencyLimit(match.group(1), float(match.group(2)) * scale)  # type: ignore[arg-type]
 

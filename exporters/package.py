@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from exporters.refused import Refused
 from exporters.repetition import plain_config
 
 FORMAT = "tenmeg-package"
@@ -104,7 +105,7 @@ def seal(text: str) -> str:
     """Return the manifest's text with ``manifest_sha256`` set: sha256 of the text with 64 zeros in that place."""
     blank, n_found = re.subn(r'("manifest_sha256": ")[0-9a-f]{64}"', rf'\g<1>{NO_SEAL}"', text)
     if n_found != 1:
-        raise ValueError(f"package: expected one manifest_sha256 in the manifest, got {n_found}. Name no field so.")
+        raise Refused(f"package: expected one manifest_sha256 in the manifest, got {n_found}. Name no field so.")
     digest = hashlib.sha256(blank.encode("utf-8")).hexdigest()
     return blank.replace(f'"manifest_sha256": "{NO_SEAL}"', f'"manifest_sha256": "{digest}"')
 
@@ -188,20 +189,20 @@ def _check(info: PackageInfo, cases: Sequence[SelfTestCase]) -> bool:
     """Check that the cases are those of such a package; return whether it takes two texts."""
     n_labels, n_values = len(info.labels), {len(case.output) for case in cases}
     if info.kind not in TASKS:
-        raise ValueError(f"package: kind is {info.kind!r}, expected one of {', '.join(TASKS)}.")
+        raise Refused(f"package: kind is {info.kind!r}, expected one of {', '.join(TASKS)}.")
     if (n_labels < 2 or len(set(info.labels)) < n_labels) if info.kind == "classification" else n_labels:
         wants = "two or more different labels" if info.kind == "classification" else "none"
-        raise ValueError(f"package: a {info.kind} package has labels {list(info.labels)}, expected {wants}.")
+        raise Refused(f"package: a {info.kind} package has labels {list(info.labels)}, expected {wants}.")
     if not cases:
-        raise ValueError("package: no self-test cases given. Give at least one text, or no device can check itself.")
+        raise Refused("package: no self-test cases given. Give at least one text, or no device can check itself.")
     expected = {"classification": {n_labels}, "regression": {1}}.get(info.kind, n_values)
     if n_values != expected or len(n_values) != 1:
-        raise ValueError(f"package: the self-test outputs have {sorted(n_values)} values, expected {sorted(expected)}.")
+        raise Refused(f"package: the self-test outputs have {sorted(n_values)} values, expected {sorted(expected)}.")
     takes_pair = {case.text_pair is not None for case in cases}
     if len(takes_pair) != 1:
-        raise ValueError("package: some self-test cases have a second text and some have none. Use one kind.")
+        raise Refused("package: some self-test cases have a second text and some have none. Use one kind.")
     if not 1e-5 <= info.tolerance < float("inf"):
-        raise ValueError(f"package: the self-test tolerance is {info.tolerance}, expected 0.00001 or more.")
+        raise Refused(f"package: the self-test tolerance is {info.tolerance}, expected 0.00001 or more.")
     return takes_pair.pop()
 
 
@@ -210,7 +211,7 @@ def _tokenizer_json(tokenizer_dir: Path) -> bytes:
     tokenizer = json.loads(content)
     left_on = [name for name in ("truncation", "padding") if tokenizer.get(name) is not None]
     if left_on:
-        raise ValueError(
+        raise Refused(
             f"package: {tokenizer_dir / 'tokenizer.json'} has {' and '.join(left_on)} on, expected null. "
             "The runtime truncates to max_length by itself; save the tokenizer with it off."
         )

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from exporters.refused import Refused
+
 MODES = ("mean", "cls", "max")
 _KEYS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 
@@ -31,7 +33,7 @@ def read_pooling(model_dir: Path) -> Pooling | None:
     modules = [(str(item["type"]).rsplit(".", 1)[-1], str(item["path"])) for item in _json(modules_path)]
     unknown = [name for name, _ in modules if name not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
-        raise ValueError(
+        raise Refused(
             f"teacher: modules.json asks for {', '.join(unknown)}, expected Transformer, Pooling and Normalize only. "
             "Use a sentence encoder without further layers."
         )
@@ -45,7 +47,7 @@ def read_pooling(model_dir: Path) -> Pooling | None:
         _KEYS.get(key, key) for key, value in config.items() if key.startswith("pooling_mode_") and value is True
     ]  # fmt: skip
     if len(chosen) != 1 or chosen[0] not in MODES:
-        raise ValueError(
+        raise Refused(
             f"teacher: 1_Pooling/config.json asks for {', '.join(chosen) or 'nothing'}, expected exactly one of "
             f"{', '.join(MODES)}. Use an encoder with one of these poolings."
         )

@@ -15,6 +15,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from exporters.refused import Refused
+
 PREFIX = "repeated-"  # before the plain architecture's name in ``model_type``
 CLASS_PREFIX = "Repeated"  # before the plain class's name in ``architectures``
 REPEATS = ("none", "all", "top_half", "bottom_half", "immediate", "mirror")
@@ -65,7 +67,7 @@ def check_repeat(repeat: Any) -> str | tuple[int, ...]:  # Any: whatever a recip
     if isinstance(repeat, list | tuple):
         wrong = [each for each in repeat if type(each) is not int or each < 0]
         if wrong or not repeat:
-            raise ValueError(
+            raise Refused(
                 f"repeat={list(repeat)}, expected the layers that run again, counted from 0. Write for example "
                 "repeat=[0, 1], or 'none'."
             )
@@ -73,7 +75,7 @@ def check_repeat(repeat: Any) -> str | tuple[int, ...]:  # Any: whatever a recip
     if repeat not in REPEATS:
         near = difflib.get_close_matches(str(repeat), REPEATS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
+        raise Refused(
             f"repeat={repeat!r}, expected one of {', '.join(REPEATS)}, or layers counted from 0 such as [0, 1].{hint}"
         )
     return repeat
@@ -82,7 +84,7 @@ def check_repeat(repeat: Any) -> str | tuple[int, ...]:  # Any: whatever a recip
 def check_layers(repeat: str | Sequence[int], n_layers: int) -> None:
     """Refuse a list that names a layer which does not exist."""
     if not isinstance(repeat, str) and max(repeat, default=0) >= n_layers:
-        raise ValueError(
+        raise Refused(
             f"repeat={list(repeat)} names layer {max(repeat)}, layers={n_layers} has 0 to {n_layers - 1}. "
             f"Use layers={max(repeat) + 1} or more, or leave it out of repeat."
         )
@@ -113,19 +115,19 @@ def check_pattern(passes: Sequence[int], exchanged: Sequence[bool], n_layers: in
     """
     found, flags = list(passes), list(exchanged)
     if len(found) != len(flags):
-        raise ValueError(
+        raise Refused(
             f"config: exchanged has {len(flags)} entries, expected {len(found)}, one for each of passes={found}. "
             "Give as many."
         )
     wrong_layers = [each for each in found if type(each) is not int or not 0 <= each < n_layers]
     wrong_flags = [each for each in flags if type(each) is not bool]
     if wrong_layers or wrong_flags:
-        raise ValueError(
+        raise Refused(
             f"config: passes={found} and exchanged={flags}, expected layers of 0 to {n_layers - 1} and true or false. "
             f"Correct {(wrong_layers or wrong_flags)[0]!r}."
         )
     if list(dict.fromkeys(found)) != list(range(n_layers)):
-        raise ValueError(
+        raise Refused(
             f"config: passes={found}, expected each of the {n_layers} stored layers, and their first runs in the order "
             "0, 1, ... Correct passes, or the number of layers."
         )

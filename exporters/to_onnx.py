@@ -32,6 +32,7 @@ from exporters.graph.stored_once import digest
 from exporters.heads.classification import Classifier
 from exporters.heads.embedding import Embedder
 from exporters.pooling import MODES, Pooling
+from exporters.refused import Refused
 from exporters.repetition import plain_type
 
 logger = logging.getLogger(__name__)
@@ -106,18 +107,18 @@ def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Poolin
         raise FileNotFoundError(f"export: {model_dir} has no config.json. Give a folder saved by save_pretrained.")
     config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
     if task not in TASKS:
-        raise ValueError(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
+        raise Refused(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
     if plain_type(config.model_type) not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
-        raise ValueError(f"export: architecture {config.model_type!r} is not known. Use one of {known}.")
+        raise Refused(f"export: architecture {config.model_type!r} is not known. Use one of {known}.")
     if task == "feature-extraction" and (pooling is None or pooling.mode not in MODES):
         mode = pooling.mode if pooling else None
-        raise ValueError(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
+        raise Refused(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
     positions = int(config.max_position_embeddings)
     if plain_type(config.model_type) in POSITION_OFFSET_TYPES:
         positions -= int(config.pad_token_id) + 1
     if not 1 < max_length <= positions:
-        raise ValueError(
+        raise Refused(
             f"export: max_length {max_length} is outside 2..{positions}, the positions of {model_dir}. "
             f"Use --max-length {positions} or less."
         )

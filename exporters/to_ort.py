@@ -17,6 +17,7 @@ import onnxruntime
 
 from exporters.graph.ledger import MIN_TENSOR_VALUES
 from exporters.graph.quantize import quantize
+from exporters.refused import Refused
 from exporters.shape import Scheme
 
 
@@ -48,10 +49,10 @@ def to_ort(path: Path, out: Path) -> OrtResult:
         ValueError: if the name is another, or the file would hold a tensor twice or 4-bit weights as 8 bits.
     """
     if out.suffix != ".ort":
-        raise ValueError(f"export: {out} does not end in .ort, by which onnxruntime knows the format. Rename it.")
+        raise Refused(f"export: {out} does not end in .ort, by which onnxruntime knows the format. Rename it.")
     model = onnx.load(path)
     if any(node.op_type == "QLinearConv" for node in model.graph.node):
-        raise ValueError(
+        raise Refused(
             f"export: the 4-bit weights of {path.name} would be stored as 8 bits in an .ort file, expected 4. "
             "Quantise it with the kernel 'blocked', or use int8."
         )
@@ -95,7 +96,7 @@ def _check_turned(model: onnx.ModelProto) -> None:
             readings.setdefault(name, set()).add(axes if node.op_type == "Transpose" else None)
     for name, found in readings.items():
         if len(found) > 1 and sizes.get(name, 0) >= MIN_TENSOR_VALUES:
-            raise ValueError(
+            raise Refused(
                 f"export: {name} would be stored twice in the .ort file, the other time transposed, expected once. "
                 "Use the ONNX file."
             )
@@ -108,7 +109,7 @@ def _check_once(tensors: list[tuple[str, bytes]]) -> None:
             continue
         other = seen.setdefault(hashlib.sha256(content).digest(), name)
         if other != name:
-            raise ValueError(
+            raise Refused(
                 f"export: {name} would be stored twice in the .ort file, the other time as {other}, expected once. "
                 "Use the ONNX file."
             )

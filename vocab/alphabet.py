@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from vocab.refused import Refused
 from vocab.surfaces import (
     SPACE_MARK,
     Kind,
@@ -49,7 +50,7 @@ def check_normalizer(tokenizer_json: str) -> None:
     steps = parts(json.loads(tokenizer_json).get("normalizer"))
     refused = sorted({step["type"] for step in steps} - set(REPRODUCIBLE))
     if refused:
-        raise ValueError(
+        raise Refused(
             f"tokenizer: normaliser {', '.join(refused)} is not the same in every runtime, expected only "
             f"{', '.join(REPRODUCIBLE)}. Train a vocabulary with 'tenmeg vocab' (or leave --vocab-size away from 0)."
         )

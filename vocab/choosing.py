@@ -24,6 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from vocab.refused import Refused
 from vocab.surfaces import Kind, Surface
 from vocab.wordpiece import Lexicon, Losses
 
@@ -45,10 +46,10 @@ def check_rule(rule: str, kind: Kind) -> None:
     """
     known = get_args(Rule)
     if rule not in known:
-        raise ValueError(f"vocabulary: rule {rule!r} is unknown. Use {', '.join(known)}.")
+        raise Refused(f"vocabulary: rule {rule!r} is unknown. Use {', '.join(known)}.")
     own = OWN_RULES.get(kind)
     if own is not None and rule not in (DEFAULT_RULE, own):
-        raise ValueError(
+        raise Refused(
             f"vocabulary: rule {rule!r} is for wordpiece only; a {kind} vocabulary is trained by {own}. "
             "Leave --vocab-rule out, or use --vocab-kind wordpiece."
         )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from vocab.alphabet import cutting
+from vocab.refused import Refused
 from vocab.surfaces import (
     SPACE_MARK,
     Spec,
@@ -103,7 +104,7 @@ def apply(vocab_map: VocabMap, teacher_embeddings: npt.NDArray[np.floating]) -> 
     n_rows = len(vocab_map.indptr) - 1
     highest = int(vocab_map.indices.max(initial=-1))
     if highest >= len(teacher_embeddings):
-        raise ValueError(
+        raise Refused(
             f"vocabulary map: it names teacher token {highest}, but the embedding table has {len(teacher_embeddings)} "
             "rows. Use the tokenizer that belongs to the teacher."
         )
@@ -143,7 +144,7 @@ def load(path: Path) -> VocabMap:
     with np.load(path, allow_pickle=False) as file:
         version = int(file["version"]) if "version" in file else 0
         if version != FORMAT_VERSION:
-            raise ValueError(
+            raise Refused(
                 f"vocabulary map: {path} has format {version}, expected {FORMAT_VERSION}. "
                 "Make it again with 'tenmeg vocab'."
             )

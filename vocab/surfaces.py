@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
+from vocab.refused import Refused
+
 Kind = Literal["wordpiece", "unigram", "bpe"]
 Scheme = Literal["wordpiece", "metaspace", "bytelevel"]
 Spec = dict[str, Any]  # a tokenizer.json, which has no schema of its own
@@ -51,7 +53,7 @@ def kind_of(tokenizer_json: str) -> Kind:
     name = model.get("type") or next((kind for key, kind in keys.items() if key in model), "unnamed")
     if name not in MODEL_KINDS or model.get("end_of_word_suffix"):
         suffix = " with an end-of-word suffix" if name in MODEL_KINDS else ""
-        raise ValueError(
+        raise Refused(
             f"tokenizer: a {name} model{suffix} is not supported. Use a teacher with WordPiece, Unigram or BPE."
         )
     return MODEL_KINDS[name]

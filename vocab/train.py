@@ -14,13 +14,15 @@ from typing import get_args
 from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
 
-from vocab import sentencepiece_json, wordpiece
+from vocab import wordpiece
 from vocab.alphabet import check_normalizer, cutting, readable, student_normalizer
-from vocab.assemble import assemble, by_id, check_size, first_tokens
 from vocab.choosing import DEFAULT_RULE, Floats, Rule, check_rule
+from vocab.refused import Refused
 from vocab.save import save_tokenizer
 from vocab.surfaces import SPACE_MARK, Kind, Spec, kind_of, scheme_of, spec_of, surfaces, unknown_token
-from vocab.wordpiece_trainer import wordpiece_trainer
+from vocab.trainers import sentencepiece_json
+from vocab.trainers.assemble import assemble, by_id, check_size, first_tokens
+from vocab.trainers.wordpiece_trainer import wordpiece_trainer
 
 __all__ = ["Kind", "Rule", "check_normalizer", "kind_of", "save_tokenizer", "train_sizes", "train_vocabulary"]
 
@@ -59,7 +61,7 @@ def train_vocabulary(
     tokenizer = train_sizes(texts, [size], kind, teacher, rule=rule, embeddings=embeddings)[0]
     n_tokens = tokenizer.get_vocab_size()
     if n_tokens < size:
-        raise ValueError(
+        raise Refused(
             f"vocabulary: the text and the teacher's own tokens give {n_tokens:,} tokens, asked for {size:,}. "
             f"Use --vocab-size {n_tokens} or less, or more text."
         )
@@ -80,10 +82,10 @@ def train_sizes(
     A size that the corpus and the teacher's tokens do not give gets the largest tokenizer that they do.
     """
     if kind not in get_args(Kind):
-        raise ValueError(f"vocabulary: kind {kind!r} is unknown. Use {', '.join(get_args(Kind))}.")
+        raise Refused(f"vocabulary: kind {kind!r} is unknown. Use {', '.join(get_args(Kind))}.")
     check_rule(rule, kind)
     if rule == "embedding" and embeddings is None:
-        raise ValueError(
+        raise Refused(
             "vocabulary: rule 'embedding' compares rows of the teacher's table of embeddings. Give embeddings."
         )
     spec = spec_of(teacher)

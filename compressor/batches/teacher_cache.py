@@ -20,6 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from compressor.refused import Refused
+
 SHARD_ROWS = 4096
 LAYERS = "layers.json"
 NONE = np.zeros((0, 0, 0), dtype=np.float16)
@@ -109,7 +111,7 @@ def open_cache(folder: Path, layers: tuple[int, ...], first_layers: tuple[int, .
     """
     kept = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
     if (layers and kept["words"] != list(layers)) or not set(first_layers) <= set(kept["first"]):
-        raise ValueError(
+        raise Refused(
             f"teacher: the cache in {folder} has word states of layers {kept['words']} and first states of "
             f"{kept['first']}, expected {list(layers)} and {list(first_layers)}. Delete it to compute it again."
         )

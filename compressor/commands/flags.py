@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from compressor.recipe.shipped import lay_over
+from compressor.refused import Refused
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # any command body: click passes it keyword arguments
 
@@ -268,13 +269,13 @@ def _options_of(method: str, methods: tuple[str, ...], options: tuple[str, ...])
     for text in options:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ValueError(f"--option {text}: expected KEY=VALUE, for example --option temperature=2.")
+            raise Refused(f"--option {text}: expected KEY=VALUE, for example --option temperature=2.")
         owner, dot, rest = key.partition(".")
         if dot and owner in methods:
             if owner == method:
                 found[rest] = _value(value)
         elif len(set(methods)) > 1:
-            raise ValueError(
+            raise Refused(
                 f"--option {text}: several methods are given. Write METHOD.KEY=VALUE, for example {methods[0]}.{text}."
             )
         else:

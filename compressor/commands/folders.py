@@ -15,6 +15,7 @@ from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
 from compressor.packaging.samples import sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
+from compressor.refused import Refused
 from exporters.shape import Scheme
 
 if TYPE_CHECKING:
@@ -112,18 +113,18 @@ def quantize_file(
     if not onnx_file.is_file():
         raise FileNotFoundError(f"quantize: {onnx_file} does not exist. 'tenmeg export --quantize none' writes one.")
     if scheme.weight_bits is None:
-        raise ValueError("--quantize none leaves nothing to do. Give int8 or int4.")
+        raise Refused("--quantize none leaves nothing to do. Give int8 or int4.")
     if out.is_dir() or (out.exists() and not overwrite):
         raise FileExistsError(f"--output {out} exists. Choose another, or give --overwrite to replace the file.")
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.serialization import registry
 
     if registry.get_format_from_file_extension(out.suffix) not in (None, "protobuf"):
-        raise ValueError(f"--output {out} would be taken for text, expected an ONNX file. Let it end in .onnx.")
+        raise Refused(f"--output {out} would be taken for text, expected an ONNX file. Let it end in .onnx.")
     try:
         counts = _quantize(onnx_file, out, scheme)
     except DecodeError as error:
-        raise ValueError(
+        raise Refused(
             f"quantize: {onnx_file} is not a whole ONNX file ({error}). Export it again with 'tenmeg export'."
         ) from error
     record = out.parent / "export.json"

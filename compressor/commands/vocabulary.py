@@ -10,6 +10,7 @@ from compressor.files import new_folder, write_json, write_text
 from compressor.packaging.build import tokenizer_config
 from compressor.recipe.recipe import from_dict
 from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
+from compressor.refused import Refused
 from exporters.budget import parse_size
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def train_vocab(
     from vocab.train import kind_of, train_vocabulary
 
     if vocab_size == 0:
-        raise ValueError("--vocab-size 0 keeps the teacher's vocabulary: there is nothing to train. Give a size.")
+        raise Refused("--vocab-size 0 keeps the teacher's vocabulary: there is nothing to train. Give a size.")
     folder = find_folder(teacher, revision, offline)
     tokenizer = load_tokenizer(folder)
     theirs = tokenizer._tokenizer  # the tokenizers.Tokenizer inside
@@ -135,7 +136,7 @@ def read_files(
 
     twice = [source for place, source in enumerate(sources) if source in sources[:place]]
     if twice:
-        raise ValueError(f"--train {twice[0]} is given twice. Give every file once; --balance weighs files equally.")
+        raise Refused(f"--train {twice[0]} is given twice. Give every file once; --balance weighs files equally.")
     files = {}
     for source in sources:
         table = read_table(source, text_column=text_column, pair_column=pair_column, offline=offline, needs_label=False)
@@ -152,7 +153,7 @@ def parse_sizes(text: str | None) -> list[int] | None:
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < 1:
-        raise ValueError(f"--sizes {text}: expected numbers of tokens with commas between, for example 2000,4000,8000.")
+        raise Refused(f"--sizes {text}: expected numbers of tokens with commas between, for example 2000,4000,8000.")
     return sizes
 
 

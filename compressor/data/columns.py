@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from compressor.data.labels import number
+from compressor.refused import Refused
 
 How = Literal["flag", "name", "content"]
 
@@ -107,7 +108,7 @@ def choose(
     flags = {"--text-column": text_column, "--pair-column": pair_column, "--label-column": label_column}
     named = {flag: match_name(name, names, source, flag) for flag, name in flags.items() if name is not None}
     if len(set(named.values())) < len(named):
-        raise ValueError(f"{source}: {' and '.join(named)} name the same column. Name a different column with each.")
+        raise Refused(f"{source}: {' and '.join(named)} name the same column. Name a different column with each.")
     text, pair, label = (named.get(flag) for flag in flags)
     how: dict[str, How] = {flag[2:-7]: "flag" for flag in named}
     free = {name: cells for name, cells in values.items() if name not in named.values() and name}
@@ -130,7 +131,7 @@ def match_name(wanted: str, names: Sequence[str], source: str, flag: str) -> str
         return loose[0]
     near = difflib.get_close_matches(wanted, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source}: {flag} {wanted!r} is not a column.{hint} Columns: {_listed(names)}.")
+    raise Refused(f"{source}: {flag} {wanted!r} is not a column.{hint} Columns: {_listed(names)}.")
 
 
 def _find_texts(values: Mapping[str, Sequence[object]], source: str, pair: str | None) -> tuple[str, str | None, How]:
@@ -160,7 +161,7 @@ def _text_by_content(prose: Mapping[str, Sequence[object]], values: Mapping[str,
     if len(values) == 1 and prose:
         return next(iter(prose))
     if not ranked:
-        raise ValueError(
+        raise Refused(
             f"{source}: no column looks like a text. Columns: {_listed(list(values))}. Name it with --text-column."
         )
     # Three times longer than the next: a review beside its title, not the second text of a pair.
@@ -189,7 +190,7 @@ def _find_label(values: Mapping[str, Sequence[object]], source: str, needed: boo
     if hits:
         raise _ambiguous(source, "labels", hits, values)
     others = f"the other columns are: {_listed(list(values))}" if values else "there is no other column"
-    raise ValueError(f"{source}: no column looks like a label; {others}. Name it with --label-column.")
+    raise Refused(f"{source}: no column looks like a label; {others}. Name it with --label-column.")
 
 
 def _couples(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -274,7 +275,7 @@ def _ambiguous(
     flags = "--text-column (and --pair-column for two texts a row)" if pair else "--label-column"
     others = [name for name in values if name not in hits]
     rest = f" Other columns: {_listed(others)}." if others else ""
-    return ValueError(f"{source}: several columns could be the {what}: {_listed(hits)}. Choose with {flags}.{rest}")
+    return Refused(f"{source}: several columns could be the {what}: {_listed(hits)}. Choose with {flags}.{rest}")
 
 
 def _listed(names: Sequence[str]) -> str:

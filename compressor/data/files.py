@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.data.formats import Rows, from_csv, from_json, from_text, from_tsv
+from compressor.refused import Refused
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,7 +41,7 @@ def read_rows(source: str, named: Iterable[str], *, split: str, revision: str | 
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        raise ValueError(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
+        raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
     if path.is_file():
         return _parse(path, source, set(named))
     match = _HUB_ID.fullmatch(source)
@@ -53,15 +54,15 @@ def _parse(path: Path, source: str, named: set[str]) -> Rows:
     suffix = _suffix(path)
     if suffix not in KNOWN_SUFFIXES:
         known = ", ".join(KNOWN_SUFFIXES)
-        raise ValueError(f"{source}: unknown file type {suffix!r}, expected {known}, each also .gz. Rename the file.")
+        raise Refused(f"{source}: unknown file type {suffix!r}, expected {known}, each also .gz. Rename the file.")
     data = _unzipped(path.read_bytes(), source) if path.suffix.lower() == ".gz" else path.read_bytes()
     if not data:
-        raise ValueError(f"{source}: is empty. Give a file with rows.")
+        raise Refused(f"{source}: is empty. Give a file with rows.")
     if suffix == ".parquet":
         return _from_parquet(data, source)
     text = _decoded(data, source)
     if not text.strip():
-        raise ValueError(f"{source}: holds only blank lines. Give a file with rows.")
+        raise Refused(f"{source}: holds only blank lines. Give a file with rows.")
     if suffix == ".tsv":
         return from_tsv(text, source, named)
     if suffix == ".csv":
@@ -80,17 +81,17 @@ def _unzipped(data: bytes, source: str) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{source}: is not a whole gzip file ({error}). Copy or compress it again.") from error
+        raise Refused(f"{source}: is not a whole gzip file ({error}). Copy or compress it again.") from error
 
 
 def _decoded(data: bytes, source: str) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{source}: is UTF-16, expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 FILE.")
+        raise Refused(f"{source}: is UTF-16, expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 FILE.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
+        raise Refused(
             f"{source}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8. "
             "Convert the file, for example: iconv -f LATIN1 -t UTF-8 FILE."
         ) from error
@@ -103,7 +104,7 @@ def _from_parquet(data: bytes, source: str) -> Rows:
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{source}: is not a readable Parquet file ({_first_line(error)}).") from error
+        raise Refused(f"{source}: is not a readable Parquet file ({_first_line(error)}).") from error
     return _from_arrow(table, _declared_classes(table.schema), source, "parquet")
 
 
@@ -126,7 +127,7 @@ def _from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source
         if any(test(inner) for test in tests):
             values[name] = column.to_pylist()
     if not table.num_rows or not values:
-        raise ValueError(f"{source}: holds no rows of text. Columns: {', '.join(table.column_names) or 'none'}.")
+        raise Refused(f"{source}: holds no rows of text. Columns: {', '.join(table.column_names) or 'none'}.")
     return Rows(values, range(1, table.num_rows + 1), "row", form, {n: classes[n] for n in classes if n in values})
 
 
@@ -140,7 +141,7 @@ def _from_hub(source: str, name: str, config: str | None, split: str, revision: 
     except Exception as error:  # the hub, HTTP and builder layers raise a dozen unrelated types
         unreachable = "in the hub cache, and the hub cannot be reached" if is_cut_off else "on the hub"
         where = "in the hub cache (--offline)" if offline else unreachable
-        raise ValueError(
+        raise Refused(
             f"{source}: is no file here, and could not be read as a data set {where}: {_first_line(error)} "
             "Check the name and the network, or give a file (.tsv .csv .jsonl .parquet .txt)."
         ) from error

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from compressor.data.columns import is_known
 from compressor.data.labels import number
+from compressor.refused import Refused
 
 TEXT_ONLY = "(each line)"  # name of the only column of a plain text
 
@@ -45,7 +46,7 @@ def from_tsv(text: str, source: str, named: set[str]) -> Rows:
     if all(re.fullmatch(r'"[^"]+"', cell) for cell in header):
         return from_csv(text, source, named, delimiter="\t")
     if len(header) == 1 and any(is_known(cell) for cell in re.split("[,;]", first)) and re.search("[,;]", first):
-        raise ValueError(f"{source}, line {place}: the header {first!r} holds no tab. Rename the file to .csv.")
+        raise Refused(f"{source}, line {place}: the header {first!r} holds no tab. Rename the file to .csv.")
     return _table(header, [(place, line.split("\t")) for place, line in lines], source, named, "tsv")
 
 
@@ -64,25 +65,25 @@ def from_csv(text: str, source: str, named: set[str], delimiter: str | None = No
                 rows.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(
+        raise Refused(
             f"{source}, line {start}: the quotes of this row are not those of a CSV file ({error}). "
             'Write a quote inside a quoted field twice (""), and close every quoted field.'
         ) from error
     finally:
         csv.field_size_limit(limit)
     if not rows:
-        raise ValueError(f"{source}: holds no row, only quotes and spaces.")
+        raise Refused(f"{source}: holds no row, only quotes and spaces.")
     return _table(rows[0][1], rows[1:], source, named, "csv")
 
 
 def _table(header: list[str], rows: list[tuple[int, list[str]]], source: str, named: set[str], form: str) -> Rows:
     """Return columns of rows that all have the header's number of fields."""
     if not rows:
-        raise ValueError(f"{source}: holds only its first line ({_preview(header)}); rows are missing.")
+        raise Refused(f"{source}: holds only its first line ({_preview(header)}); rows are missing.")
     header = [cell.strip() for cell in header]
     for place, cells in rows:
         if len(cells) != len(header):
-            raise ValueError(
+            raise Refused(
                 f"{source}, line {place}: has {len(cells)} fields, the header has {len(header)} ({_preview(header)}). "
                 "Correct the row."
             )
@@ -91,10 +92,10 @@ def _table(header: list[str], rows: list[tuple[int, list[str]]], source: str, na
         _check_header(header, columns, source)
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
-        raise ValueError(f"{source}: the header names the column {twice[0]!r} twice. Rename one of them.")
+        raise Refused(f"{source}: the header names the column {twice[0]!r} twice. Rename one of them.")
     values: dict[str, list[object]] = {name: list(cells) for name, cells in zip(header, columns, strict=True) if name}
     if not values:
-        raise ValueError(f"{source}: the header names no column. Write the names into the first line.")
+        raise Refused(f"{source}: the header names no column. Write the names into the first line.")
     return Rows(values, [place for place, _ in rows], "line", form, {})
 
 
@@ -109,7 +110,7 @@ def _check_header(header: list[str], columns: Sequence[Sequence[str]], source: s
     is_sentence = len(header) == 1 and " " in header[0]
     is_repeated = len({name for name in header if name}) < sum(bool(name) for name in header)
     if again or (not known and (odd or is_sentence or is_repeated)):
-        raise ValueError(
+        raise Refused(
             f"{source}: the first line ({_preview(header)}) looks like a row, not like the names of the columns. "
             "Add a header line before it, for example 'text' and 'label' in the places of the text and the label."
         )
@@ -126,18 +127,18 @@ def from_json(text: str, source: str) -> Rows:
         objects = [(place, _json(line, f"{source}, line {place}: is not JSON")) for place, line in lines]
         unit = "line"
     if not objects:
-        raise ValueError(f"{source}: holds an empty list; rows are missing.")
+        raise Refused(f"{source}: holds an empty list; rows are missing.")
     values: dict[str, list[object]] = {}
     for index, (place, row) in enumerate(objects):
         if not isinstance(row, dict) or not row:
-            raise ValueError(
+            raise Refused(
                 f"{source}, {unit} {place}: is {_json_kind(row)}, expected an object such as "
                 '{"text": "...", "label": "..."}.'
             )
         for name, value in row.items():
             values.setdefault(name, [None] * len(objects))[index] = value
     if not any(_is_row(row) for _, row in objects[:100]):
-        raise ValueError(
+        raise Refused(
             f"{source}: holds lists or objects only, no texts. Expected one object per row, such as "
             '{"text": "...", "label": "..."}.'
         )
@@ -152,17 +153,17 @@ def _json(text: str, what: str) -> object:
     try:
         content: object = json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
-        raise ValueError(f"{what} of a sensible depth.") from error
+        raise Refused(f"{what} of a sensible depth.") from error
     except ValueError as error:
         message = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" at column \1", str(error))
-        raise ValueError(f"{what} ({message}). Expected one object per line, or one list of objects.") from error
+        raise Refused(f"{what} ({message}). Expected one object per line, or one list of objects.") from error
     return content
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("a key comes twice in one object")
+        raise Refused("a key comes twice in one object")
     return content
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from compressor.refused import Refused
+
 Task = Literal["text-classification", "feature-extraction"]
 Kind = Literal["classification", "regression", "embedding"]
 Metric = Literal["accuracy", "spearman", "similarity_spearman"]
@@ -45,7 +47,7 @@ def label_numbers(labels: Sequence[str] | Sequence[float], source: str) -> list[
     for row, label in enumerate(cells, start=1):
         value = number(label)
         if value is None:
-            raise ValueError(
+            raise Refused(
                 f"{source}: the label {label!r} of row {row} is not a finite number, which this task needs. "
                 "Correct it, or name another column with --label-column."
             )
@@ -60,11 +62,11 @@ def collect_labels(labels: Sequence[str] | Sequence[float], source: str = "the t
         ValueError: for real numbers, for one class only, and for a column with almost as many values as rows.
     """
     if is_regression(labels):
-        raise ValueError(f"{source}: the labels are real numbers (for example {labels[0]}), not classes.")
+        raise Refused(f"{source}: the labels are real numbers (for example {labels[0]}), not classes.")
     check_classes(labels, source)
     names = sorted({str(label).strip() for label in labels})
     if len(names) > 20 and len(names) > len(labels) / 2:
-        raise ValueError(
+        raise Refused(
             f"{source}: {len(names)} different labels in {len(labels)} rows are not classes. "
             "Name the column that holds the label with --label-column."
         )
@@ -79,7 +81,7 @@ def check_classes(labels: Sequence[str] | Sequence[float], source: str = "the tr
     distinct = set(labels)
     if len(distinct) < 2:
         got = f"only one class, {next(iter(distinct))!r}" if distinct else "no labelled row"
-        raise ValueError(f"{source}: {got}; at least two classes are needed. Give rows of every class to --train.")
+        raise Refused(f"{source}: {got}; at least two classes are needed. Give rows of every class to --train.")
 
 
 def label_ids(
@@ -109,7 +111,7 @@ def label_ids(
         if _n_known(found) > _n_known(best):
             best = found
     row, unknown = next((row, str(label)) for row, label in enumerate(labels, start=1) if best[str(label)] is None)
-    raise ValueError(_unknown_label(source, row, unknown, list(id2label.values())))
+    raise Refused(_unknown_label(source, row, unknown, list(id2label.values())))
 
 
 def _n_known(found: Mapping[str, int | None]) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.data.table import Table, select
+from compressor.refused import Refused
 
 
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
@@ -15,7 +16,7 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     train. Both parts keep the order of the table.
     """
     if not 0 < share < 1:
-        raise ValueError(f"{table.source}: the share of rows to hold out is {share}, expected between 0 and 1.")
+        raise Refused(f"{table.source}: the share of rows to hold out is {share}, expected between 0 and 1.")
     groups: dict[tuple[str, str], list[int]] = {}
     for index, text in enumerate(table.texts):
         groups.setdefault((text, table.pairs[index] if table.pairs else ""), []).append(index)
@@ -36,7 +37,7 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     if not held and len(groups) > 1:
         held = next(members[-1] for members in classes.values() if len(members) > 1) if _any_two(classes) else []
     if not held:
-        raise ValueError(
+        raise Refused(
             f"{table.source}: {len(table)} rows are too few to hold some out for evaluation. Give a file with --eval."
         )
     chosen = set(held)
@@ -46,7 +47,7 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
 def subset(table: Table, n: int, seed: int) -> Table:
     """Return ``n`` rows chosen by seed in the order of the table, or the table itself when it has no more."""
     if n <= 0:
-        raise ValueError(f"{table.source}: {n} rows were asked for, expected at least 1.")
+        raise Refused(f"{table.source}: {n} rows were asked for, expected at least 1.")
     if n >= len(table):
         return table
     return select(table, sorted(map(int, np.random.default_rng(seed).permutation(len(table))[:n])))
@@ -86,7 +87,7 @@ def check_folds(table: Table, n_folds: int) -> list[list[int]]:
     for row, text in enumerate(table.texts):
         groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
     if len(groups) < n_folds:
-        raise ValueError(
+        raise Refused(
             f"option out_of_fold = {n_folds} is more than the {len(groups)} different rows of {table.source}, expected "
             f"at most as many. Use out_of_fold = {max(2, len(groups))} or less."
         )

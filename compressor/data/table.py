@@ -17,6 +17,7 @@ from compressor.data.columns import Choice, choose, is_missing
 from compressor.data.files import read_rows
 from compressor.data.formats import TEXT_ONLY, Rows
 from compressor.data.labels import is_regression, label_numbers, number
+from compressor.refused import Refused
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def read_table(
     rows = read_rows(source, named, split=split, revision=revision, offline=offline)
     if rows.form == "text" and (needs_label or named):
         what = "no labels" if needs_label else f"no column {named[0]!r}"
-        raise ValueError(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
+        raise Refused(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
     if rows.form == "text":
         choice = Choice(TEXT_ONLY, None, None, {})
     else:
@@ -135,19 +136,19 @@ def _texts(rows: Rows, column: str, kept: Sequence[int], source: str) -> list[st
         cell = cells[index]
         place = f"{source}, {rows.unit} {rows.places[index]}"
         if is_missing(cell):
-            raise ValueError(f"{place}: the column {column!r} holds no text. Fill it or remove the row.")
+            raise Refused(f"{place}: the column {column!r} holds no text. Fill it or remove the row.")
         if not isinstance(cell, str | int | float):
             raise _wrong_kind(place, column, cell, "a text")
         text = str(cell)
         if not text.isascii() and not _is_unicode(text):
-            raise ValueError(f"{place}: the column {column!r} holds half a surrogate pair. Correct the text.")
+            raise Refused(f"{place}: the column {column!r} holds half a surrogate pair. Correct the text.")
         texts.append(text)
     return texts
 
 
 def _wrong_kind(place: str, column: str, cell: object, expected: str) -> ValueError:
     kind = "a list" if isinstance(cell, list) else "an object" if isinstance(cell, dict) else "no text"
-    return ValueError(f"{place}: the column {column!r} holds {kind}, expected {expected}. Correct the row.")
+    return Refused(f"{place}: the column {column!r} holds {kind}, expected {expected}. Correct the row.")
 
 
 def _is_unicode(text: str) -> bool:
@@ -180,12 +181,12 @@ def _labels(
         if index in missing[:1]:
             is_nan = str(cell).strip().lower() == "nan"
             what = f"the label is {str(cell).strip()!r}" if is_nan else "the label is missing"
-            raise ValueError(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
+            raise Refused(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
         if not isinstance(cell, str | int | float):
             raise _wrong_kind(place, choice.label, cell, "one label")
         labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())
     if not labels:
-        raise ValueError(f"{source}: no row has a label (column {choice.label!r}).")
+        raise Refused(f"{source}: no row has a label (column {choice.label!r}).")
     _check_numbers(labels, kept, rows, source)
     return (label_numbers(labels, source) if is_regression(labels) else labels), kept, notes
 
@@ -203,7 +204,7 @@ def _check_numbers(labels: Sequence[str], kept: Sequence[int], rows: Rows, sourc
     n_real = sum(value is not None and value % 1 != 0 for value in values)
     if None in values and n_real > len(values) / 4:
         at = values.index(None)
-        raise ValueError(
+        raise Refused(
             f"{source}, {rows.unit} {rows.places[kept[at]]}: the label {labels[at][:60]!r} is not a finite number, "
             "but the other labels are. Correct it or remove the row."
         )

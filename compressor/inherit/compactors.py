@@ -26,6 +26,7 @@ from compressor.inherit.masks import Group, Masks
 from compressor.inherit.starts import Ancestry, trace
 from compressor.models.families import Family, family_of
 from compressor.models.slots import Slot
+from compressor.refused import Refused
 from compressor.training.objective import Context
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _check_activation(config: Any) -> None:  # Any: a configuration of any famil
     name = getattr(config, "hidden_act", None) or config.activation
     at_zero = float((ACT2FN[name] if isinstance(name, str) else name)(torch.zeros(1)))
     if at_zero != 0:
-        raise ValueError(
+        raise Refused(
             f"teacher: its activation {name!r} is {at_zero:g} at 0, expected 0 there, for 'weight_inheritance' takes "
             "FFN units away by bringing them to zero. Use --method weight_squeezing."
         )
@@ -135,7 +136,7 @@ def _check_equal(student: Any, teacher: Any) -> None:  # Any: configurations of 
     for name in ("hidden_act", "activation", "layer_norm_eps"):
         ours, theirs = getattr(student, name, None), getattr(teacher, name, None)
         if ours != theirs:
-            raise ValueError(
+            raise Refused(
                 f"--pretrained has {name} {ours!r}, the teacher {theirs!r}, expected the same, for "
                 "'weight_inheritance' starts as the teacher. Use --method weight_squeezing."
             )
@@ -189,7 +190,7 @@ def check_cut(network: Network, groups: Iterable[Group], student: Mapping[str, t
     }
     for name in expected | dict(student):
         if expected.get(name) != student.get(name):
-            raise ValueError(
+            raise Refused(
                 f"student: 'weight_inheritance' leaves {_described(expected.get(name))} of the teacher's tensor "
                 f"{name}, the student has {_described(student.get(name))}. Use a student of the teacher's "
                 "architecture, with its embedding size."

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from compressor.inherit.formula import WRITE, LearnedMap, generate, pseudo_inverse
 from compressor.inherit.singular import find_basis, fingerprint, from_singular, to_singular
 from compressor.models.slots import Slot
+from compressor.refused import Refused
 from compressor.training.objective import FoldError
 
 PARTS = ("left", "right", "mixture", "layer_map", "scale", "shift", "gate")
@@ -171,7 +172,7 @@ class MapSet(nn.Module):
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name) if name.startswith("basis_") else None
             if saved is not None and float((saved.to(buffer) - buffer).abs()) > SAME_BASIS:
-                raise ValueError(
+                raise Refused(
                     f"stage: its checkpoint has other singular vectors of {name.removeprefix('basis_')} than this "
                     "machine computes. Delete the stage's folder to start it again, or use option basis = 'teacher'."
                 )

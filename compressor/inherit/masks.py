@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.models.slots import Slot
+from compressor.refused import Refused
 from exporters.shape import Shape
 
 STRATEGIES = ("auto", "dim", "head")
@@ -73,7 +74,7 @@ def choose_strategy(teacher: Shape, student: Shape, wanted: str) -> str:
     advice = f"Use a --hidden that is a multiple of {size}."
     if heads:
         advice = f"Use --heads {' or '.join(map(str, heads))}."
-    raise ValueError(
+    raise Refused(
         f"recipe: [[stage]] 'weight_inheritance' got a student of {student.heads} heads of "
         f"{student.hidden // student.heads} and a teacher of {teacher.heads} heads of {size}, expected as many heads "
         f"(strategy 'dim') or heads of the same size (strategy 'head'){_only(wanted)}. {advice}"
@@ -98,7 +99,7 @@ def find_groups(slots: Iterable[Slot], teacher: Shape, student: Shape, strategy:
     """
     for name in ("hidden", "ffn"):
         if getattr(student, name) > getattr(teacher, name):
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] 'weight_inheritance' got a student of {name}={getattr(student, name)}, expected at "
                 f"most the teacher's {getattr(teacher, name)}. Use --{name} {getattr(teacher, name)} or less."
             )

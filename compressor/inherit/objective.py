@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from compressor.inherit.fold import certify
 from compressor.inherit.learned import MapSet
+from compressor.refused import Refused
 from compressor.training.objective import Context, Depths
 from compressor.training.registry import build_options, first_layers, load_method, reads_labels
 from exporters.shape import Shape
@@ -40,18 +41,18 @@ class LossOptions:
     def __post_init__(self) -> None:
         inner = self._inner()
         if not 0 <= self.student_rate < math.inf:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] option student_rate = {self.student_rate:g}, expected 0 or more. Leave it out for "
                 "the stage's own learning rate."
             )
         if getattr(inner, "head", "") == "fresh":
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] option loss = {self.loss!r} ends with a fresh head, expected one that stays, for "
                 "here the head is made out of the teacher's. Add loss_options = { head = 'keep' }."
             )
         is_nested = isinstance(inner, LossOptions)
         if is_nested:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] option loss = {self.loss!r} makes weights out of weights itself, expected a method "
                 "with a loss of its own, such as 'distill'. Put the two in stages one after the other."
             )
@@ -110,7 +111,7 @@ class Inheriting(nn.Module):
         for name in ("token_types", "embedding_size"):
             ours, theirs = getattr(student, name), getattr(teacher, name)
             if ours != theirs:
-                raise ValueError(
+                raise Refused(
                     f"--pretrained has {name} {ours}, the teacher {theirs}, expected as many where weights are made "
                     "out of the teacher's. Give another model, or use --method distill."
                 )

@@ -28,6 +28,7 @@ from compressor.mixing.projections import SharedProjections
 from compressor.mixing.teacher import MaskedHead, MixedTeacher, live_teacher, masked_head
 from compressor.models.families import family_of, n_passes
 from compressor.models.slots import pick_layers
+from compressor.refused import Refused
 from compressor.student.copied import mapped_table
 from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
 from compressor.training.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
@@ -67,7 +68,7 @@ class Options:
         check_shares("dual_training", mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
         check_masked("dual_training", self.objective, self.masked)
         if self.every < 1:
-            raise ValueError(f"recipe: [[stage]] 'dual_training' option every = {self.every}, expected 1 or more.")
+            raise Refused(f"recipe: [[stage]] 'dual_training' option every = {self.every}, expected 1 or more.")
 
     @property
     def cached_layers(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.refused import Refused
 from compressor.training.objective import Context, model_inputs
 
 
@@ -36,7 +37,7 @@ class Objective(nn.Module):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
         if context.spec.kind == "embedding":
-            raise ValueError(
+            raise Refused(
                 "method 'finetune' got a sentence encoder, expected a task with labels. Use --method distill."
             )
         self.student = context.student

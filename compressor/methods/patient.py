@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.models.families import n_passes, pattern
+from compressor.refused import Refused
 from compressor.training.imitation import Imitation, Weights, without_dropout
 from compressor.training.losses import unit_mse
 from compressor.training.objective import Context, Depths, check_choice, check_shares, model_inputs
@@ -65,17 +66,15 @@ class Options:
         check_shares(NAME, alpha=self.alpha, dropout=self.dropout)
         for key in ("beta", "embedding", "similarity"):
             if getattr(self, key) < 0:
-                raise ValueError(
-                    f"recipe: [[stage]] {NAME!r} option {key} = {getattr(self, key):g}, expected 0 or more."
-                )
+                raise Refused(f"recipe: [[stage]] {NAME!r} option {key} = {getattr(self, key):g}, expected 0 or more.")
         if self.temperature <= 0:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {NAME!r} option temperature = {self.temperature:g}, expected more than 0."
             )
         if isinstance(self.layers, str):
             check_choice(NAME, "layers", self.layers, ("even", "published"))
         elif not _are_layers(self.layers) and not _are_pairs(self.layers):
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {NAME!r} option layers = {self.layers!r}, expected a word ('even', 'published'), a "
                 "list of teacher layers such as [3, 7], or of pairs of a student pass and a teacher layer such as "
                 "[[2, 3], [5, 7]], all counted from 0. The default is 'even'."
@@ -178,7 +177,7 @@ def pair_layers(layers: str | list[int] | list[list[int]], depths: Depths) -> Pa
     given: Any = layers
     if _are_layers(given):
         if len(given) != n_pairs:
-            raise ValueError(
+            raise Refused(
                 f"{_option(layers)}: {len(given)} teacher layers, expected {n_pairs}, one for each of the student's "
                 f"{depths.passes} passes except the last. Name as many, or give [pass, layer] pairs."
             )
@@ -187,21 +186,21 @@ def pair_layers(layers: str | list[int] | list[list[int]], depths: Depths) -> Pa
         for what, number, limit in (("pass", run, n_pairs), ("teacher layer", layer, depths.teacher)):
             if number >= limit:
                 known = f"0 to {limit - 1}" if limit else "none, for the only pass is the last"
-                raise ValueError(f"{_option(layers)}: {what} {number}, expected {known}. Or use layers = 'even'.")
+                raise Refused(f"{_option(layers)}: {what} {number}, expected {known}. Or use layers = 'even'.")
     return tuple((run, layer) for run, layer in given)
 
 
 def _published(depths: Depths) -> Pairs:
     found = PUBLISHED.get((depths.stored, depths.passes))
     if found is None or depths.teacher != PUBLISHED_TEACHER:
-        raise ValueError(
+        raise Refused(
             f"{_option('published')}: a teacher of {depths.teacher} layers and a student of {depths.stored} in "
             f"{depths.passes} passes, expected {PUBLISHED_TEACHER} layers and 1, 2, 3 or 6 in as many passes, in "
             "twice as many (1, 2, 3) or in 9 (6). Use layers = 'even'."
         )
     how = "none" if depths.passes == depths.stored else "top_half" if depths.stored == 6 else "all"
     if depths.pattern and depths.pattern != pattern(how, depths.stored).passes:
-        raise ValueError(
+        raise Refused(
             f"{_option('published')}: a student whose passes run the layers {' '.join(map(str, depths.pattern))}, "
             f"expected {' '.join(map(str, pattern(how, depths.stored).passes))} (repeat = {how!r}). Use "
             "layers = 'even'."

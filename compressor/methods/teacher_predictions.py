@@ -29,6 +29,7 @@ import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.refused import Refused
 from compressor.training.imitation import without_dropout
 from compressor.training.objective import Context, Relabelled, check_choice, check_shares, model_inputs
 
@@ -83,7 +84,7 @@ class Options:
         if self.published:
             check_choice(METHOD, "published", self.published, tuple(PUBLISHED))
             if self.t1 or self.t2:
-                raise ValueError(
+                raise Refused(
                     f"recipe: [[stage]] {METHOD!r} has published = {self.published!r} and t1 or t2, expected either. "
                     "Leave out published, or t1 and t2."
                 )
@@ -93,21 +94,21 @@ class Options:
         given = {"base_epochs": self.base_epochs, "base_learning_rate": self.base_learning_rate}
         for key, value in given.items():
             if value < 0:
-                raise ValueError(f"recipe: [[stage]] {METHOD!r} option {key} = {value:g}, expected 0 or more.")
+                raise Refused(f"recipe: [[stage]] {METHOD!r} option {key} = {value:g}, expected 0 or more.")
         if self.out_of_fold < 0 or self.out_of_fold == 1:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {METHOD!r} option out_of_fold = {self.out_of_fold}, expected 0 (off) or at least 2 "
                 "parts. Use out_of_fold = 5."
             )
         if self.out_of_fold and not self.base:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {METHOD!r} option out_of_fold = {self.out_of_fold} has no base, expected the "
                 "pretrained model to make the teachers from: the one given has seen every row. Add base = 'MODEL', a "
                 "folder or hub id."
             )
         beside = [key for key, value in {"base": self.base, **given}.items() if value]
         if beside and not self.out_of_fold:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {METHOD!r} has {beside[0]} without out_of_fold, expected both or none. Add "
                 f"out_of_fold = 5, or leave out {beside[0]}."
             )
@@ -137,7 +138,7 @@ class Objective(nn.Module):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
         if context.spec.kind == "embedding":
-            raise ValueError(
+            raise Refused(
                 f"method {METHOD!r} got a sentence encoder, expected a task with labels. Use --method distill."
             )
         self.student, self.options = context.student, options

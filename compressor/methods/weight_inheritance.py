@@ -45,6 +45,7 @@ from compressor.inherit.masks import (
 from compressor.inherit.objective import Inheriting, LossOptions, shapes_of
 from compressor.models.families import Shape, shape_of
 from compressor.models.slots import group_layers, pick_layers
+from compressor.refused import Refused
 from compressor.student.student import temperature
 from compressor.training.objective import Context, check_choice, check_shares
 
@@ -79,15 +80,13 @@ class Options(LossOptions):
         check_choice(NAME, "resetting", self.resetting, ("shrink", "momentum"))
         check_shares(NAME, settle=self.settle)
         if self.compactors_only and self.source_rate != Options.source_rate:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {NAME!r} option source_rate = {self.source_rate:g} is for the original weights, "
                 "which compactors_only keeps as they are. Leave one of the two out."
             )
         for key in ("source_rate", "interval", "decay"):
             if getattr(self, key) < 0:
-                raise ValueError(
-                    f"recipe: [[stage]] {NAME!r} option {key} = {getattr(self, key):g}, expected 0 or more."
-                )
+                raise Refused(f"recipe: [[stage]] {NAME!r} option {key} = {getattr(self, key):g}, expected 0 or more.")
 
 
 class Objective(Inheriting):

@@ -26,6 +26,7 @@ from compressor.inherit.objective import Inheriting, LossOptions, shapes_of
 from compressor.inherit.singular import has_singular_basis
 from compressor.inherit.starts import STARTS, Ancestry, Starts, parts_of, trace
 from compressor.models.slots import Slot
+from compressor.refused import Refused
 from compressor.student.student import temperature
 from compressor.training.objective import Context, check_choice
 
@@ -56,9 +57,9 @@ class Options(LossOptions):
         check_choice(NAME, "tables", self.tables, ("teacher", "student"))
         check_choice(NAME, "gate_by", self.gate_by, ("tensor", "element"))
         if not math.isfinite(self.gate):
-            raise ValueError(f"recipe: [[stage]] {NAME!r} option gate = {self.gate}, expected a finite number.")
+            raise Refused(f"recipe: [[stage]] {NAME!r} option gate = {self.gate}, expected a finite number.")
         if not self.gated and (self.gate, self.gate_by) != (Options.gate, Options.gate_by):
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {NAME!r} has gate or gate_by without gated = true, expected both or none. Add "
                 "gated = true."
             )

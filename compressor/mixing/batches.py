@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compressor.batches.encoded import Collator, EncodedRows, Visit, pad
 from compressor.data.table import Table
+from compressor.refused import Refused
 from compressor.training.objective import Mixing
 from vocab.mixing import masking, mixed
 from vocab.surfaces import spec_of, unknown_token
@@ -61,7 +62,7 @@ def mask_id(tokenizer: Tokenizer) -> int:
     """
     found = [index for index in (_id(tokenizer, name) for name in ("[MASK]", "<mask>")) if index >= 0]
     if not found:
-        raise ValueError(
+        raise Refused(
             "objective = 'mlm' needs a mask token, and the teacher's tokenizer has neither [MASK] nor <mask>. "
             "Use objective = 'task'."
         )

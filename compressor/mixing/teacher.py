@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.batches.outputs import takes_segments
+from compressor.refused import Refused
 from compressor.training.objective import Context
 from vocab.mapping import VocabMap
 
@@ -162,7 +163,7 @@ def live_teacher(method: str, context: Context) -> tuple[VocabMap, "PreTrainedMo
         ValueError: if the student keeps the teacher's vocabulary.
     """
     if context.vocab_map is None:
-        raise ValueError(
+        raise Refused(
             f"method {method!r} got a student with the teacher's own vocabulary, expected another one. "
             "Give --vocab-size above 0, or use --method distill."
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compressor.refused import Refused
 from exporters.shape import Shape
 
 TOKENIZER_FILES = (
@@ -26,7 +27,7 @@ def read_json(path: Path) -> Any:  # any JSON value
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"teacher: {path} is not JSON ({error}). Download the checkpoint again.") from error
+        raise Refused(f"teacher: {path} is not JSON ({error}). Download the checkpoint again.") from error
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -57,7 +58,7 @@ def read_embeddings(folder: Path) -> npt.NDArray[np.float32]:
         for name, entry in _tensors(path).items():
             if name.endswith("word_embeddings.weight"):
                 return _read_table(path, entry)
-    raise ValueError(
+    raise Refused(
         f"teacher: {folder} holds no safetensors file with word embeddings, which --vocab-rule embedding compares. "
         "Save the model as safetensors (save_pretrained does), or use another --vocab-rule."
     )
@@ -67,7 +68,7 @@ def _read_table(path: Path, entry: dict[str, Any]) -> npt.NDArray[np.float32]:
     """Read one tensor by its place in the header."""
     types = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
     if entry["dtype"] not in types:
-        raise ValueError(f"teacher: {path} holds word embeddings as {entry['dtype']}, expected {', '.join(types)}.")
+        raise Refused(f"teacher: {path} holds word embeddings as {entry['dtype']}, expected {', '.join(types)}.")
     first, end = entry["data_offsets"]
     with path.open("rb") as file:
         (n_header,) = struct.unpack("<Q", file.read(8))
@@ -81,7 +82,7 @@ def _read_table(path: Path, entry: dict[str, Any]) -> npt.NDArray[np.float32]:
 def _check_pickles(folder: Path, allow_pickle: bool) -> None:
     pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
     if pickles and not allow_pickle:
-        raise ValueError(
+        raise Refused(
             f"teacher: {folder} holds only {pickles[0]}, a pickle that can run code when it is loaded. Save it as "
             "safetensors (save_pretrained does), or give --allow-pickle if you trust it."
         )
@@ -95,7 +96,7 @@ def _shards(folder: Path) -> list[Path]:
     try:
         shards = [folder / str(name) for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"teacher: {folder / INDEX} holds no weight_map. Download the checkpoint again.") from error
+        raise Refused(f"teacher: {folder / INDEX} holds no weight_map. Download the checkpoint again.") from error
     for path in shards:
         if not path.is_file():
             raise FileNotFoundError(f"teacher: {path}, which {INDEX} lists, is missing. Download the checkpoint again.")
@@ -114,12 +115,12 @@ def _tensors(path: Path) -> dict[str, Any]:
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         n_expected = 8 + n_header + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
     except (ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
-        raise ValueError(
+        raise Refused(
             f"teacher: {path} is no safetensors file ({n_bytes:,} bytes). It is damaged or something else; "
             "download it again."
         ) from error
     if n_bytes != n_expected:
-        raise ValueError(
+        raise Refused(
             f"teacher: {path} has {n_bytes:,} bytes, expected {n_expected:,}. It is cut off; download it again."
         )
     return tensors
@@ -130,7 +131,7 @@ def _check_words(path: Path, tensors: dict[str, Any], shape: Shape) -> None:
     for name, entry in tensors.items():
         if name.endswith("word_embeddings.weight") and entry.get("shape") != expected:
             got = " x ".join(map(str, entry.get("shape") or ()))
-            raise ValueError(
+            raise Refused(
                 f"teacher: {path} holds word embeddings of {got}, config.json says {expected[0]} x {expected[1]}. "
                 "They are not of one checkpoint; download both again."
             )

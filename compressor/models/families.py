@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from compressor.refused import Refused
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
 
@@ -137,7 +138,7 @@ def family_of(model_type: str, *, for_export: bool = False) -> Family:
     if kind not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
+        raise Refused(
             f"teacher: architecture {model_type!r} is not supported, expected one of "
             f"{', '.join(sorted(FAMILIES))}.{hint} Use a checkpoint of one of these families."
         )
@@ -153,7 +154,7 @@ def shape_of(config: dict[str, Any], n_labels: int, *, for_export: bool = False)
     for key in (*family.config.values(), "vocab_size"):
         if not isinstance(config.get(key), int) or config[key] <= 0:
             got = repr(config[key])[:40] if key in config else "nothing"
-            raise ValueError(
+            raise Refused(
                 f"teacher: config.json says {got} for {key}, expected a whole number above 0. Download the checkpoint "
                 "again."
             )
@@ -182,7 +183,7 @@ def _pattern(config: dict[str, Any], n_layers: int) -> Pattern:
         passes = range(n_layers) if passes is None else passes
         found = check_pattern(passes, [False] * len(passes) if exchanged is None else exchanged, n_layers)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"teacher: {error} Download the checkpoint again.") from error
+        raise Refused(f"teacher: {error} Download the checkpoint again.") from error
     is_plain = found == (tuple(range(n_layers)), (False,) * n_layers)
     return Pattern((), ()) if is_plain else found
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from compressor.models.families import Family
+from compressor.refused import Refused
 
 Shape = tuple[int, ...]
 
@@ -112,7 +113,7 @@ def group_layers(n_teacher: int, n_student: int) -> list[tuple[int, ...]]:
 
 def _check_depth(n_teacher: int, n_student: int) -> None:
     if not 0 < n_student <= n_teacher:
-        raise ValueError(
+        raise Refused(
             f"student: layers={n_student}, expected 1 to the teacher's {n_teacher}. Use --layers {n_teacher} or less."
         )
 
@@ -146,7 +147,7 @@ def find_slots(
             sources = (their_prefix + inner if is_inside else name,)
         for source in sources:
             if source not in theirs or len(theirs[source]) != len(shape):
-                raise ValueError(
+                raise Refused(
                     f"student: its tensor {name} {shape} has no counterpart {source} in the teacher. Use a teacher and "
                     "a student of the same architecture and task."
                 )
@@ -173,7 +174,7 @@ def _role(family: Family, inner: str, layer: int) -> str:
         return "embedding_project"
     fitting = [role for path, role in HEAD_MODULES.items() if module == path or module.endswith(f".{path}")]
     if not fitting:
-        raise ValueError(f"student: the role of its tensor {inner} is not known. Use a model of a supported task.")
+        raise Refused(f"student: the role of its tensor {inner} is not known. Use a model of a supported task.")
     return fitting[0]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.models.checkpoint import check_tokenizer, check_weights, read_json
 from compressor.models.families import family_of, shape_of
 from compressor.recipe.sections import TeacherSection
+from compressor.refused import Refused
 from exporters.pooling import Pooling, read_pooling
 from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
@@ -55,7 +56,7 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
     folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
     config = _read_config(folder)
     if "auto_map" in config and not section.trust_remote_code:
-        raise ValueError(
+        raise Refused(
             f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
             "you trust it, or use a checkpoint of a standard architecture."
         )
@@ -91,7 +92,7 @@ def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bo
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ValueError(f"teacher: {path} is a file, expected a model folder or a hub id. Give the folder it is in.")
+        raise Refused(f"teacher: {path} is a file, expected a model folder or a hub id. Give the folder it is in.")
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise FileNotFoundError(f"teacher: folder {path} does not exist. Check --teacher.")
     from huggingface_hub import snapshot_download
@@ -114,18 +115,16 @@ def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
         return "feature-extraction"
     names = config.get("architectures") or []
     if not names:
-        raise ValueError(
-            "teacher: config.json names no architecture. Give --task, or add 'architectures' to config.json."
-        )
+        raise Refused("teacher: config.json names no architecture. Give --task, or add 'architectures' to config.json.")
     import transformers
     from optimum.exporters.tasks import TasksManager
 
     model_class = getattr(transformers, str(names[0]).removeprefix(CLASS_PREFIX), None)
     if model_class is None:
-        raise ValueError(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
+        raise Refused(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
     task = str(TasksManager.infer_task_from_model(model_class))
     if task not in ("text-classification", "feature-extraction"):
-        raise ValueError(
+        raise Refused(
             f"teacher: {names[0]} is made for {task}, expected text-classification or feature-extraction. "
             "Fine-tune it first with 'tenmeg finetune', or give --task feature-extraction."
         )
@@ -142,11 +141,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
+        raise Refused(
             f"teacher: the tokenizer in {folder} cannot be read ({str(error).splitlines()[0]}). Add its tokenizer.json."
         ) from error
     if not tokenizer.is_fast:
-        raise ValueError(f"teacher: {folder} has no fast tokenizer. Add a tokenizer.json to it.")
+        raise Refused(f"teacher: {folder} has no fast tokenizer. Add a tokenizer.json to it.")
     return tokenizer
 
 
@@ -170,13 +169,13 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
         )
     except Exception as error:  # safetensors, torch and transformers each raise their own kinds
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise Refused(
             f"teacher: the weights in {info.folder} cannot be read ({first}). The file is damaged or not a checkpoint "
             f"of {info.config['model_type']}; download it again."
         ) from error
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise ValueError(
+            raise Refused(
                 f"teacher: the weights {name} in {info.folder} are not all finite numbers. The model is broken: train "
                 "or download it again."
             )
@@ -199,7 +198,7 @@ def _pooling(folder: Path) -> Pooling | None:
     try:
         return read_pooling(folder)
     except (json.JSONDecodeError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(
+        raise Refused(
             f"teacher: modules.json in {folder} or the pooling's config.json cannot be read ({error}). "
             "Download the checkpoint again."
         ) from error
@@ -211,13 +210,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
     config = read_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
-        raise ValueError(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+        raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
     return config
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     if config.get("problem_type") == "multi_label_classification":
-        raise ValueError(
+        raise Refused(
             "teacher: problem_type is multi_label_classification, expected one label per row or a score. "
             "Several labels per row are not supported."
         )
@@ -227,7 +226,7 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     try:
         return tuple(str(names[key]) for key in sorted(names, key=int))
     except (ValueError, TypeError, LookupError) as error:
-        raise ValueError(
+        raise Refused(
             f"teacher: id2label in config.json is {str(names)[:80]}, expected a name for each of 0, 1, ... Correct it."
         ) from error
 

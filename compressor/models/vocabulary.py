@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from compressor.files import sha256_file
 from compressor.models.checkpoint import read_json
 from compressor.models.families import family_of
+from compressor.refused import Refused
 from vocab.roles import Roles, role_problems, roles_of
 from vocab.save import compact_json
 from vocab.surfaces import Kind, bare, kind_of, spec_of, vocab_of
@@ -76,7 +77,7 @@ def read_vocabulary(path: str) -> GivenVocabulary:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the Rust library raises plain Exception
         first = (str(error).splitlines() or ["damaged"])[0]
-        raise ValueError(
+        raise Refused(
             f"{source} is no tokenizer.json ({first}). Give one that 'tenmeg vocab train' or save_pretrained wrote."
         ) from error
     config_path = file.with_name("tokenizer_config.json")
@@ -98,11 +99,11 @@ def given_vocabulary(
     try:
         kind = found.kind
     except ValueError as error:
-        raise ValueError(f"{source}: {str(error).rpartition('. ')[0]}. Give WordPiece, Unigram or BPE.") from error
+        raise Refused(f"{source}: {str(error).rpartition('. ')[0]}. Give WordPiece, Unigram or BPE.") from error
     ids = vocab_of(spec_of(found.tokenizer))
     highest = max(ids.values(), default=-1)
     if not len(ids) == found.size == highest + 1:
-        raise ValueError(
+        raise Refused(
             f"{source}: the {kind} tokenizer has {len(ids):,} tokens with ids up to {highest:,}, expected an id for "
             "each without gaps. Give another one, or train one with --vocab-size."
         )
@@ -137,7 +138,7 @@ def check_vocabulary(
     if hides_words and not any(given.tokenizer.token_to_id(name) is not None for name in ("[MASK]", "<mask>")):
         problems.append("it has neither [MASK] nor <mask>, which objective = 'mlm' needs")
     if problems:
-        raise ValueError(
+        raise Refused(
             f"{given.source}: the tokenizer does not go with the teacher's: {'; '.join(problems)}. Give one with the "
             "teacher's special tokens ('tenmeg vocab train' makes such ones)."
         )
@@ -151,7 +152,7 @@ def speaking_of(source: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(_renamed(str(error), source)) from error
     except ValueError as error:
-        raise ValueError(_renamed(str(error), source)) from error
+        raise Refused(_renamed(str(error), source)) from error
 
 
 def _renamed(sentence: str, source: str) -> str:

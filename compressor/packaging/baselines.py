@@ -16,6 +16,7 @@ import numpy as np
 
 from compressor.data.labels import check_classes
 from compressor.data.table import Table
+from compressor.refused import Refused
 from compressor.tasks.metrics import Array, score, targets_of
 from compressor.tasks.spec import TaskSpec
 
@@ -70,7 +71,7 @@ def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed
         seed: for the solver.
     """
     if spec.kind != "embedding" and train.labels is None:
-        raise ValueError(f"{train.source}: TF-IDF needs labelled training rows. Name the labels with --label-column.")
+        raise Refused(f"{train.source}: TF-IDF needs labelled training rows. Name the labels with --label-column.")
     texts = train.texts + (train.pairs or [] if spec.pair or spec.kind == "embedding" else [])
     n_classes = len(spec.labels)
     n_outputs = {"embedding": 0, "regression": 1, "classification": 1 if n_classes == 2 else n_classes}[spec.kind]
@@ -95,7 +96,7 @@ def _vectorizer(texts: list[str], n_coefficients: int, max_bytes: int | None, so
     try:
         vectorizer = TfidfVectorizer(**options).fit(texts)
     except ValueError as error:  # scikit-learn's "empty vocabulary"
-        raise ValueError(f"{source}: holds no words for TF-IDF, only punctuation. Use --no-baselines.") from error
+        raise Refused(f"{source}: holds no words for TF-IDF, only punctuation. Use --no-baselines.") from error
     if max_bytes is None:
         return vectorizer
     terms = vectorizer.get_feature_names_out()
@@ -105,7 +106,7 @@ def _vectorizer(texts: list[str], n_coefficients: int, max_bytes: int | None, so
     fixed = 4 * (n_coefficients + n_coefficients)  # intercepts, and the cosine's coefficients of a pair
     n_kept = int(np.searchsorted(np.cumsum(costs) + fixed, max_bytes, side="right"))
     if n_kept == 0:
-        raise ValueError(f"{source}: no term of TF-IDF fits {max_bytes} bytes. Use a larger --max-size.")
+        raise Refused(f"{source}: no term of TF-IDF fits {max_bytes} bytes. Use a larger --max-size.")
     return TfidfVectorizer(**options, vocabulary=sorted(terms[index] for index in order[:n_kept])).fit(texts)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.files import read_json
+from compressor.refused import Refused
 from exporters.shape import Scheme
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
 
     facts = read_json(source / "export.json")
     if facts.get("version") != EXPORT_VERSION:
-        raise ValueError(
+        raise Refused(
             f"package: {source}/export.json has version {facts.get('version')}, expected {EXPORT_VERSION}. "
             "Export again."
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.packaging.samples import sample_rows
 from compressor.recipe.sections import MeasureSection, TeacherSection
+from compressor.refused import Refused
 from compressor.report import fold_certificates as certificates
 from exporters.budget import Budget, Measurement, parse_latency, parse_size, violations
 
@@ -78,7 +79,7 @@ def verify_package(
         max_drop=max_drop,
     )
     if max_drop is not None and eval is None:
-        raise ValueError("--max-drop needs rows to score the package on. Give --eval.")
+        raise Refused("--max-drop needs rows to score the package on. Give --eval.")
     opened = open_package(package, ep, threads)
     found: dict[str, Any] = {"package": str(package), "bytes": opened.n_bytes, "self_test": "passed"}
     if folds := certificates.told(opened.manifest.get("inheritance")):
@@ -155,7 +156,7 @@ def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: b
 
     manifest = opened.manifest
     if manifest["kind"] != "embedding" and not manifest["pair"] and table.pairs is not None:
-        raise ValueError(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
+        raise Refused(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
     scored = table.labels is not None
     spec = task_spec(manifest["kind"], manifest["labels"], pair=table.pairs is not None, scored=scored)
     if manifest["pair"]:
@@ -166,9 +167,7 @@ def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: b
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
     if theirs is None and needs_drop:
-        raise ValueError(
-            f"--max-drop: the package does not know its teacher's score on {table.source}. Give --teacher."
-        )
+        raise Refused(f"--max-drop: the package does not know its teacher's score on {table.source}. Give --teacher.")
     drop = {} if theirs is None else {"teacher": theirs, "drop": 100 * (theirs - metrics[spec.metric])}
     return {**metrics, "metric": spec.metric, "rows": len(table), **drop}
 
@@ -191,7 +190,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
 
     info = read_teacher(TeacherSection(path=teacher), for_export=True)
     if info.kind != spec.kind:
-        raise ValueError(
+        raise Refused(
             f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."
         )
     predict = predictor(load_model(info), load_tokenizer(info.folder)._tokenizer, info.max_length, info.pooling)

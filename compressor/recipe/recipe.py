@@ -26,6 +26,7 @@ from compressor.recipe.sections import (
     TeacherSection,
     VocabSection,
 )
+from compressor.refused import Refused
 
 RECIPE_VERSION: Final = 1
 
@@ -48,7 +49,7 @@ class Recipe(Section):
     def has_a_stage(self) -> Self:
         """Refuse an empty list of stages."""
         if not self.stage:
-            raise ValueError("no [[stage]] given. Add at least one, for example method = 'distill'.")
+            raise Refused("no [[stage]] given. Add at least one, for example method = 'distill'.")
         return self
 
     def answered(self) -> tuple[str, ...]:
@@ -60,7 +61,7 @@ class Recipe(Section):
         """Refuse a vocabulary beside a model that has its own."""
         beside = self.vocab.given(*VocabSection.model_fields) if self.student.pretrained else []
         if beside:
-            raise ValueError(
+            raise Refused(
                 "[student] pretrained brings its own tokenizer. "
                 f"Leave out {' and '.join(beside)} of [vocab], or pretrained."
             )
@@ -105,7 +106,7 @@ def load(path: Path) -> Recipe:
     missing = [f"[{name}]" for name in ("teacher", "data") if name not in content]
     if missing:
         is_missing = "is missing. Add it" if len(missing) == 1 else "are missing. Add them"
-        raise ValueError(
+        raise Refused(
             f"recipe: {' and '.join(missing)} {is_missing}, or give teacher and data as flags: tenmeg compress "
             f"--recipe {path} --teacher MODEL --train FILE --output DIR."
         )
@@ -119,7 +120,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return _toml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+        raise Refused(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
 
 
 def from_dict(content: dict[str, Any]) -> Recipe:
@@ -136,11 +137,11 @@ def _validate(kind: type[Validated], content: dict[str, Any]) -> Validated:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ValueError(" ".join(sentence(details, Recipe) for details in error.errors())) from error
+        raise Refused(" ".join(sentence(details, Recipe) for details in error.errors())) from error
 
 
 def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error
+        raise Refused(f"recipe: not valid TOML: {error}. Check quotes and brackets near there.") from error

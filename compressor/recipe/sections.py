@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from compressor.refused import Refused
 from exporters.budget import Budget, parse_latency, parse_size
 from exporters.repetition import check_layers, check_repeat
 
@@ -49,7 +50,7 @@ class Section(BaseModel):
             beside = self.given(*names) if getattr(self, key) else []
             if beside:
                 flag = f" ({self.flags[key]})" if key in self.flags else ""
-                raise ValueError(
+                raise Refused(
                     f"{key}{flag} brings its own {', '.join(names)}. Leave out {' and '.join(beside)}, or {key}."
                 )
         return self
@@ -126,9 +127,9 @@ class StudentSection(Section):
             check_layers(self.repeat, self.layers)
         if self.exchange is not None and self.repeat in (None, "none"):
             said = "true" if self.exchange else "false"
-            raise ValueError(f"exchange={said} without layers that run again. Give repeat, or leave out exchange.")
+            raise Refused(f"exchange={said} without layers that run again. Give repeat, or leave out exchange.")
         if self.start_layers is not None and self.init != "teacher":
-            raise ValueError(
+            raise Refused(
                 f"start_layers={self.start_layers!r} beside init={self.init!r}, which takes no layers of the teacher. "
                 "Leave out start_layers, or use init='teacher'."
             )
@@ -141,7 +142,7 @@ class StudentSection(Section):
             down, up = (n * self.heads for n in (self.hidden // self.heads, self.hidden // self.heads + 1))
             fits = max(n for n in range(1, self.heads + 1) if self.hidden % n == 0)
             hidden = up if self.hidden - down > up - self.hidden or down == 0 else down
-            raise ValueError(
+            raise Refused(
                 f"hidden={self.hidden} is not divisible by heads={self.heads}. Use hidden={hidden} or heads={fits}."
             )
         return self
@@ -196,7 +197,7 @@ class StageSection(Section):
         if self.batch_size and self.micro_batch and self.batch_size % self.micro_batch:
             fits = max(n for n in range(1, min(self.micro_batch, self.batch_size) + 1) if self.batch_size % n == 0)
             given = f"micro_batch={self.micro_batch} does not divide batch_size={self.batch_size}"
-            raise ValueError(f"{given}. Use micro_batch={fits}, or a multiple of it as batch_size.")
+            raise Refused(f"{given}. Use micro_batch={fits}, or a multiple of it as batch_size.")
         return self
 
 

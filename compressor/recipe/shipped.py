@@ -8,6 +8,8 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from compressor.refused import Refused
+
 RECIPES_DIR = Path(__file__).parents[1] / "recipes"
 PLACEHOLDERS = {"teacher": {"path": "teacher"}, "data": {"train": "train.tsv"}}  # for checking a recipe without them
 
@@ -37,7 +39,7 @@ def find_recipe(source: str) -> Path:
         return path
     near = difflib.get_close_matches(source, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"recipe: {source!r} is not known.{hint} Known: {', '.join(known)}; a file ends in .toml.")
+    raise Refused(f"recipe: {source!r} is not known.{hint} Known: {', '.join(known)}; a file ends in .toml.")
 
 
 def base(source: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.files import write_text
+from compressor.refused import Refused
 from compressor.report.fold_certificates import sentence
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def rewrite_report(source: Path, out_dir: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"report: {path} is not JSON: {error}. Give the report.json that a run wrote.") from error
+        raise Refused(f"report: {path} is not JSON: {error}. Give the report.json that a run wrote.") from error
     write_report(report, out_dir)
     write_text(out_dir / "model_card.md", model_card(report))
     return {name: str(out_dir / name) for name in ("report.json", "report.html", "model_card.md")}
@@ -80,7 +81,7 @@ def check(report: Any) -> dict[str, Any]:  # Any: whatever was in the file
     """
     version = report.get("version") if isinstance(report, dict) else None
     if version != REPORT_VERSION:
-        raise ValueError(
+        raise Refused(
             f"report: version {version!r} is not known, expected {REPORT_VERSION}. Repeat the run to renew it."
         )
     return dict(report)

@@ -23,6 +23,7 @@ from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.recipe import FinetuneJob
 from compressor.recipe.sections import StageSection
+from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
@@ -169,7 +170,7 @@ def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
         )
     for name, ours, theirs in sorted(report["mismatched_keys"]):
         if name.startswith(f"{model.base_model_prefix}."):
-            raise ValueError(
+            raise Refused(
                 f"model: {folder} holds {name} of {'x'.join(map(str, ours))}, config.json says "
                 f"{'x'.join(map(str, theirs))}. They are not of one checkpoint; download both again."
             )

@@ -27,6 +27,7 @@ from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
 from compressor.models.checkpoint import read_embeddings
 from compressor.models.families import family_of, plain_type
 from compressor.models.teacher import TeacherInfo, load_model, load_tokenizer
+from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.monitor import evaluation_batches, monitor
 from compressor.run.planning.kept_states import CachedStates, cached_states, depths_of
@@ -125,7 +126,7 @@ def run_vocab(planned: Plan, part: Path) -> None:
         instead = "Give a larger --vocab-size, or 0 to keep the teacher's."
         if given:
             instead = "Give another model." if planned.pretrained else "Give another tokenizer, or a --vocab-size."
-        raise ValueError(
+        raise Refused(
             f"vocab: {found['newly_unknown_texts']} evaluation texts hold characters that the teacher reads and "
             f"{given.source if given else 'the new vocabulary'} does not. {instead}"
         )

@@ -16,6 +16,7 @@ from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import TeacherInfo, find_folder, hash_files, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
 from compressor.recipe.sections import TeacherSection
+from compressor.refused import Refused
 from exporters.shape import Shape
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_pretrained(path: str, teacher: TeacherSection, info: TeacherInfo) -> Pr
     _check_fit(source, config, shape, info)
     vocabulary = given_vocabulary(source, tokenizer, tokenizer_config, hashes)
     if vocabulary.size > shape.vocab_size:
-        raise ValueError(
+        raise Refused(
             f"{source}: its tokenizer has {vocabulary.size:,} tokens, its embeddings have {shape.vocab_size:,} rows. "
             "They are not of one checkpoint; download both again."
         )
@@ -115,7 +116,7 @@ def load_pretrained(
         is_head = not name.startswith(prefix)
         found = None if is_head and not pretrained.has_head else theirs.get(name)
         if found is None and not is_head and "pooler." not in name:
-            raise ValueError(
+            raise Refused(
                 f"--pretrained {pretrained.name}: its weights hold no {name}. The file is damaged or not a checkpoint "
                 f"of {config['model_type']}; download it again."
             )
@@ -150,7 +151,7 @@ def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict
             )
     except Exception as error:  # safetensors, torch and transformers each raise their own kinds
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise Refused(
             f"--pretrained {pretrained.name}: its weights cannot be read ({first}). The file is damaged or not a "
             f"checkpoint of {pretrained.config['model_type']}; download it again."
         ) from error
@@ -158,7 +159,7 @@ def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict
     found = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
     for name, tensor in found.items():
         if not tensor.isfinite().all():
-            raise ValueError(
+            raise Refused(
                 f"--pretrained {pretrained.name}: its weights {name} are not all finite numbers. The model is broken: "
                 "train or download it again."
             )
@@ -171,9 +172,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
     config = read_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
-        raise ValueError(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+        raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
     if "auto_map" in config:
-        raise ValueError(
+        raise Refused(
             "teacher: it wants to run its own code (auto_map in config.json), which a student never may. Give a "
             "checkpoint of a standard architecture."
         )
@@ -185,18 +186,18 @@ def _check_fit(source: str, config: dict[str, Any], shape: Shape, info: TeacherI
     """Refuse another family, and a model that is larger than the teacher somewhere."""
     ours, theirs = config["model_type"], info.config["model_type"]
     if family_of(ours) != family_of(theirs):
-        raise ValueError(
+        raise Refused(
             f"{source} is of architecture {ours!r}, the teacher of {theirs!r}, expected the same family. Give a "
             f"smaller {theirs} model."
         )
     for name in ("layers", "hidden", "ffn"):
         if getattr(shape, name) > getattr(info.shape, name):
-            raise ValueError(
+            raise Refused(
                 f"{source} has {name} {getattr(shape, name)}, which is more than the teacher's "
                 f"{getattr(info.shape, name)}. Give a model that is nowhere larger than its teacher."
             )
     if shape.token_types < info.shape.token_types:
-        raise ValueError(
+        raise Refused(
             f"{source} tells {shape.token_types} segments apart (type_vocab_size), the teacher "
             f"{info.shape.token_types}. Give a model with as many."
         )
@@ -237,7 +238,7 @@ def read_base(base: str, teacher: TeacherSection, info: TeacherInfo) -> TeacherI
         raise type(error)(_without_flags(str(error))) from error
     weights = {name: digest for name, digest in found.hashes.items() if name.endswith(".safetensors")}
     if weights and weights.items() <= info.hashes.items():
-        raise ValueError(
+        raise Refused(
             f"option base = {base!r} is the teacher itself, which has seen every row, expected the pretrained model "
             "that it was made from. Name that one."
         )

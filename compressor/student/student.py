@@ -19,6 +19,7 @@ import torch
 from compressor.models.families import Family, config_numbers, family_of
 from compressor.models.slots import PER_LAYER, ROLE_AXES, Axis, Slot, find_slots, pick_layers, prefix_of
 from compressor.models.teacher import TeacherInfo
+from compressor.refused import Refused
 from compressor.student.activations import Activations
 from compressor.student.copied import NEW, Index, TensorMap
 from exporters.pooling import write_pooling
@@ -131,7 +132,7 @@ def choose_parts(
 def _check_shape(teacher: Shape, student: Shape) -> None:
     for name in ("hidden", "layers", "ffn"):
         if getattr(student, name) > getattr(teacher, name):
-            raise ValueError(
+            raise Refused(
                 f"student: {name}={getattr(student, name)} is more than the teacher's {getattr(teacher, name)}. "
                 f"Use --{name} {getattr(teacher, name)} or less."
             )

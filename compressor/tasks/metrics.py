@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from compressor.data.labels import label_ids, label_numbers, number
 from compressor.data.table import Table
+from compressor.refused import Refused
 from compressor.tasks.spec import TaskSpec
 
 Array = npt.NDArray[Any]  # outputs come in any float type
@@ -41,7 +42,7 @@ def evaluate(predict: Predict, table: Table, spec: TaskSpec, teacher_outputs: Ar
     """
     targets = targets_of(table, spec)
     if spec.kind != "embedding" and spec.pair and table.pairs is None:
-        raise ValueError(f"{table.source}: the task needs two texts, the rows have one. Name the other: --pair-column.")
+        raise Refused(f"{table.source}: the task needs two texts, the rows have one. Name the other: --pair-column.")
     if spec.kind == "embedding":
         both = table.texts + (table.pairs or [])
         outputs = np.asarray(predict(both, None))
@@ -51,7 +52,7 @@ def evaluate(predict: Predict, table: Table, spec: TaskSpec, teacher_outputs: Ar
     if teacher_outputs is not None:
         metrics |= agreement(outputs, teacher_outputs, spec)
     if spec.metric not in metrics:
-        raise ValueError(_no_metric(table, spec, teacher_outputs))
+        raise Refused(_no_metric(table, spec, teacher_outputs))
     return Evaluation(metrics, outputs)
 
 
@@ -80,10 +81,10 @@ def score(outputs: Array, labels: Sequence[int] | Sequence[float], spec: TaskSpe
     outputs = np.asarray(outputs, dtype=np.float64)
     if not np.isfinite(outputs).all():
         row = int(np.argwhere(~np.isfinite(outputs))[0][0]) + 1
-        raise ValueError(f"evaluation: the output of row {row} is not finite. The model is broken; train it again.")
+        raise Refused(f"evaluation: the output of row {row} is not finite. The model is broken; train it again.")
     n_expected = len(labels) * (2 if spec.kind == "embedding" else 1)
     if len(outputs) != n_expected or not len(labels):
-        raise ValueError(f"evaluation: got {len(outputs)} rows of outputs for {len(labels)} labels.")
+        raise Refused(f"evaluation: got {len(outputs)} rows of outputs for {len(labels)} labels.")
     if spec.kind == "classification":
         return _classification(outputs, np.asarray(labels, dtype=np.int64), len(spec.labels))
     if spec.kind == "regression":
@@ -100,7 +101,7 @@ def agreement(outputs: Array, teacher_outputs: Array, spec: TaskSpec) -> dict[st
     """
     ours, theirs = np.asarray(outputs, dtype=np.float64), np.asarray(teacher_outputs, dtype=np.float64)
     if len(ours) != len(theirs):
-        raise ValueError(f"evaluation: {len(ours)} rows of the student, {len(theirs)} of the teacher; use one file.")
+        raise Refused(f"evaluation: {len(ours)} rows of the student, {len(theirs)} of the teacher; use one file.")
     if spec.kind == "classification":
         return {"teacher_agreement": float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())}
     if spec.kind == "regression":
@@ -117,7 +118,7 @@ def _classification(outputs: Array, labels: Array, n_classes: int) -> dict[str, 
     from sklearn.metrics import f1_score
 
     if outputs.ndim != 2 or outputs.shape[1] != n_classes:
-        raise ValueError(f"evaluation: outputs have shape {outputs.shape}, expected {n_classes} values per row.")
+        raise Refused(f"evaluation: outputs have shape {outputs.shape}, expected {n_classes} values per row.")
     answers = outputs.argmax(axis=1)  # (rows, classes) -> (rows,)
     average = "binary" if n_classes == 2 else "macro"
     f1 = f1_score(labels, answers, average=average, zero_division=0)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from compressor.refused import Refused
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -52,7 +54,7 @@ class Context:
     teacher_first_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached for the first token
 
 
-class FoldError(ValueError):
+class FoldError(Refused):
     """What an objective's ``finish`` raises where the plain student would not be the one that was trained."""
 
 
@@ -121,7 +123,7 @@ def check_choice(method: str, key: str, value: str, known: tuple[str, ...]) -> N
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
+        raise Refused(
             f"recipe: [[stage]] {method!r} option {key} = {value!r}, expected one of {', '.join(known)}.{hint}"
         )
 
@@ -130,13 +132,13 @@ def check_shares(method: str, **shares: float) -> None:
     """Refuse options that are not between 0 and 1."""
     for key, value in shares.items():
         if not 0 <= value <= 1:
-            raise ValueError(f"recipe: [[stage]] {method!r} option {key} = {value:g}, expected between 0 and 1.")
+            raise Refused(f"recipe: [[stage]] {method!r} option {key} = {value:g}, expected between 0 and 1.")
 
 
 def check_masked(method: str, objective: str, masked: float) -> None:
     """Refuse to learn from hidden words where none is hidden."""
     if objective == "mlm" and masked == 0:
-        raise ValueError(
+        raise Refused(
             f"recipe: [[stage]] {method!r} option masked = 0, expected more, for objective = 'mlm' learns from "
             "hidden words. Use masked = 0.15."
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
+from compressor.refused import Refused
 from compressor.training.objective import Depths
 
 METHODS_DIR = Path(__file__).parents[1] / "methods"
@@ -46,7 +47,7 @@ def check_method(name: str) -> str:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"method: {name!r} is not known.{hint} Known: {', '.join(known)}.")
+        raise Refused(f"method: {name!r} is not known.{hint} Known: {', '.join(known)}.")
     return name
 
 
@@ -96,14 +97,14 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {name!r} has no option {key!r}.{hint} Known: {', '.join(sorted(fields))}."
             )
         default = default_of(fields[key])
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         is_other_type = type(value) is not type(default) and type(value) not in _alternatives(fields[key].type)
         if not (isinstance(default, float) and is_number) and is_other_type:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {name!r} option {key} = {value!r}, expected a {type(default).__name__}. "
                 f"The default is {default!r}."
             )

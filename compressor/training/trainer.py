@@ -24,6 +24,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from compressor.batches.encoded import Collate, EncodedRows, LengthSampler, RowDataset
 from compressor.batches.outputs import has_fast_bfloat16
+from compressor.refused import Refused
 from compressor.training.callbacks import COMPLETE, MAX_GRAD_NORM, StageCallback, clean_entry, last_checkpoint
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LOG_EVERY = 20
 SAVE_SECONDS = 60.0
+
+
+class NotFinite(Refused, FloatingPointError):
+    """The loss of a step is infinite or no number."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,13 @@ class StageTrainer(Trainer):
         """Return the sum of the objective's terms.
 
         Raises:
-            FloatingPointError: if a term is not finite; the last checkpoint is untouched.
+            NotFinite: if a term is not finite; the last checkpoint is untouched.
         """
         terms = model(**inputs)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-            raise FloatingPointError(
+            raise NotFinite(
                 f"train: the loss is not finite at step {self.state.global_step} ({values}). "
                 "Use a lower --learning-rate."
             )

@@ -21,6 +21,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from exporters.refused import Refused
+
 
 class OptimizeResult(NamedTuple):
     """Operators before and after, and how many initializers became references to an equal one."""
@@ -42,7 +44,7 @@ def optimize(path: Path, out: Path) -> OptimizeResult:
 def clean(model: ModelProto) -> int:
     """Clean the graph in place and return how many initializers were duplicates."""
     if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
-        raise ValueError("optimize: the graph has subgraphs (If or Loop), expected a plain encoder. Export it without.")
+        raise Refused("optimize: the graph has subgraphs (If or Loop), expected a plain encoder. Export it without.")
     strip(model)
     _constants_to_initializers(model)
     _drop_identities(model)

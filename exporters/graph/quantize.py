@@ -24,6 +24,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from exporters.graph.optimize import drop_unused, initializers, replace_nodes, save
 from exporters.graph.quantized_nodes import Kernel, Writer
 from exporters.graph.stored_once import check_stored_once, float_products, identity_of
+from exporters.refused import Refused
 from exporters.shape import Scheme
 
 
@@ -71,13 +72,13 @@ def quantize(
     drop_unused(model)
     left_float = _left_float(model, scheme)
     if left_float and not allow_float:
-        raise ValueError(
+        raise Refused(
             f"quantize: {len(left_float)} constant tensors would stay float ({', '.join(left_float[:3])}), expected "
             "none. Clean the graph with exporters.graph.optimize first, or allow it."
         )
     in_float = float_products(model) if scheme.weight_bits is not None else []
     if in_float and not allow_float:
-        raise ValueError(
+        raise Refused(
             f"quantize: {len(in_float)} products would multiply a constant matrix in float ({', '.join(in_float[:3])}),"
             f" expected none at {scheme.name}. Clean the graph with exporters.graph.optimize first, or allow it."
         )

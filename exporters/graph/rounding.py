@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.refused import Refused
+
 Floats = NDArray[np.float32]
 SMALLEST_SCALE = 2.0**-20  # float16 still has four bits of precision here; lines this small are noise
 GRID = (1.15, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)  # reach of the 16 levels as a share of the largest value
@@ -74,7 +76,7 @@ def fold4(high: Floats, low: Floats, block_size: int) -> Folded4:
         ValueError: if the values do not fill blocks, or the matrices differ in size.
     """
     if high.size != low.size:
-        raise ValueError(f"quantize: matrices of {high.shape} and {low.shape} do not share bytes. Pair equal sizes.")
+        raise Refused(f"quantize: matrices of {high.shape} and {low.shape} do not share bytes. Pair equal sizes.")
     # 15: |(h + l / 16) * multiplier| <= 8.5 * 15, which still is an int8
     high_groups, high_multipliers, high_scales = _fit(high, block_size, 15, 0)
     low_groups, low_multipliers, low_scales = _fit(low, block_size, 15, 0)
@@ -97,7 +99,7 @@ def unfold4(folded: Folded4) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 def _fit(matrix: Floats, block_size: int, largest: int, axis: int) -> tuple[Floats, Floats, NDArray[np.float16]]:
     """Return the values in units of their line's scale, ``(blocks, block)``, the multipliers, and the scales."""
     if matrix.size % block_size:
-        raise ValueError(f"quantize: {matrix.shape} values do not fill blocks of {block_size}. Use smaller blocks.")
+        raise Refused(f"quantize: {matrix.shape} values do not fill blocks of {block_size}. Use smaller blocks.")
     scales = _to_scales(np.abs(matrix).max(axis=axis) / (8 * largest))
     spread = np.broadcast_to(np.expand_dims(scales.astype(np.float32), axis), matrix.shape)
     groups = (matrix / spread).reshape(-1, block_size)  # (blocks, block)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from exporters.graph.ledger import MIN_TENSOR_VALUES, Part, model_parts
+from exporters.refused import Refused
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -67,12 +68,12 @@ def check_checkpoint(path: Path, parameters: Mapping[str, str]) -> Identity:
         key, shape = digest(numpy_helper.to_array(tensor)), "x".join(map(str, tensor.dims))
         is_matrix = sum(size > 1 for size in tensor.dims) > 1
         if is_matrix and key in seen:  # vectors of other dimensions, (1, n) and (n,), may hold the same by chance
-            raise ValueError(
+            raise Refused(
                 f"export: {tensor.name} ({shape}) is stored twice, the other time as {seen[key]}, expected once. "
                 "Clean the graph with exporters.graph.optimize."
             )
         if is_matrix and key not in parameters:
-            raise ValueError(
+            raise Refused(
                 f"export: {tensor.name} ({shape}) holds other values than every tensor of the checkpoint, expected one "
                 "of them. A weight was computed while exporting; try another version of torch."
             )
@@ -99,13 +100,13 @@ def check_stored_once(model: ModelProto, floats: Mapping[str, TensorProto]) -> N
         found = holders.pop(name.removesuffix(".weight"), [])
         if len(found) != 1 and _counts(tensor):
             where = f"stored {len(found)} times ({', '.join(found)})" if found else "not stored"
-            raise ValueError(
+            raise Refused(
                 f"quantize: {name} ({'x'.join(map(str, tensor.dims))}) is {where}, expected once. "
                 "Clean the graph with exporters.graph.optimize first."
             )
     if holders:
         added = next(iter(holders.values()))[0]
-        raise ValueError(f"quantize: {added} is in the file, but not in the graph it was made of. Report this.")
+        raise Refused(f"quantize: {added} is in the file, but not in the graph it was made of. Report this.")
 
 
 def count_float_products(model: ModelProto) -> int:

@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import onnxruntime
 
+from exporters.refused import Refused
+
 Row = TypeVar("Row")
 # A process starts with the peak of the one that started it; this small one stands in between. Prints kilobytes.
 LAUNCHER = (
@@ -44,7 +46,7 @@ def latency(answer: Callable[[Row], object], texts: Sequence[Row], runs: int = 3
         ValueError: if there are no texts or no runs.
     """
     if not texts or runs < 1:
-        raise ValueError(f"measure: got {len(texts)} texts and {runs} runs, expected at least one of each.")
+        raise Refused(f"measure: got {len(texts)} texts and {runs} runs, expected at least one of each.")
     for index in range(warmup):
         answer(texts[index % len(texts)])
     samples = []
@@ -71,7 +73,7 @@ def peak_rss_mb(command: list[str]) -> float:
     )
     if found.returncode != 0:
         lines = found.stderr.strip().splitlines() or ["no message"]
-        raise ValueError(f"measure: {' '.join(command[:3])} failed ({lines[-1]}). Run it by hand to see why.")
+        raise Refused(f"measure: {' '.join(command[:3])} failed ({lines[-1]}). Run it by hand to see why.")
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, kibibytes on Linux
     return int(found.stdout) * unit / 1e6
 
@@ -92,15 +94,15 @@ def session(path: Path, ep: Literal["cpu", "cuda"] = "cpu", threads: int = 1) ->
     if ep == "cpu":
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     if ep != "cuda":
-        raise ValueError(f"measure: execution provider {ep!r} is not known. Use --ep cpu or --ep cuda.")
+        raise Refused(f"measure: execution provider {ep!r} is not known. Use --ep cpu or --ep cuda.")
     return _cuda_session(path, options)
 
 
 def _cuda_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise ValueError("measure: this onnxruntime has no CUDA. Install onnxruntime-gpu instead, or use --ep cpu.")
+        raise Refused("measure: this onnxruntime has no CUDA. Install onnxruntime-gpu instead, or use --ep cpu.")
     if not _has_cuda_driver():  # asked first: onnxruntime would print a page of errors
-        raise ValueError("measure: no NVIDIA driver or GPU was found. Use --ep cpu.")
+        raise Refused("measure: no NVIDIA driver or GPU was found. Use --ep cpu.")
     options.log_severity_level = 4
     onnxruntime.set_default_logger_severity(4)  # its own words go to stderr; ours follow
     try:
@@ -108,7 +110,7 @@ def _cuda_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntim
     finally:
         onnxruntime.set_default_logger_severity(2)  # its default: warnings
     if "CUDAExecutionProvider" not in opened.get_providers():
-        raise ValueError(
+        raise Refused(
             "measure: the GPU is there, but onnxruntime could not load its CUDA provider. "
             "Install 'onnxruntime-gpu[cuda,cudnn]' for the libraries it needs, or use --ep cpu."
         )

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.refused import Refused
+
 Array = NDArray[Any]  # any floating type
 
 
@@ -49,14 +51,14 @@ def compare(ours: Sequence[Array], theirs: Sequence[Array]) -> Parity:
         ValueError: if counts or shapes differ, there is nothing to compare, or a value is not finite.
     """
     if len(ours) != len(theirs) or not ours:
-        raise ValueError(f"parity: got {len(ours)} and {len(theirs)} outputs, expected the same number, at least one.")
+        raise Refused(f"parity: got {len(ours)} and {len(theirs)} outputs, expected the same number, at least one.")
     for mine, other in zip(ours, theirs, strict=True):
         if mine.shape != other.shape or mine.size == 0:
-            raise ValueError(f"parity: got outputs of shape {mine.shape} and {other.shape}, expected equal ones.")
+            raise Refused(f"parity: got outputs of shape {mine.shape} and {other.shape}, expected equal ones.")
     left = [_rows(array) for array in ours]
     right = [_rows(array) for array in theirs]
     if not all(np.isfinite(rows).all() for rows in (*left, *right)):
-        raise ValueError("parity: an output is NaN or infinite. The model is broken: look at its training loss.")
+        raise Refused("parity: an output is NaN or infinite. The model is broken: look at its training loss.")
     pairs = list(zip(left, right, strict=True))
     cosines = np.concatenate([_cosines(mine, other) for mine, other in pairs])
     agrees = np.concatenate([mine.argmax(axis=1) == other.argmax(axis=1) for mine, other in pairs])

@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -19,6 +21,8 @@ from compressor.commands import console
 from compressor.commands import flags as options
 from compressor.commands.flags import FLAGS, to_recipe
 from compressor.recipe import recipe as recipes
+from compressor.tasks.metrics import score
+from compressor.tasks.spec import task_spec
 from exporters.budget import OverBudget
 
 COMMANDS = sorted(main.commands)
@@ -187,6 +191,15 @@ def test_a_value_error_of_a_library_is_not_taken_for_a_sentence_of_ours() -> Non
     done = CliRunner().invoke(failing(ValueError("cannot reshape array")), ["fail"])
     log = Path(re.findall(r"tenmeg: ValueError: cannot reshape array \(unexpected; details in (\S+)\)", done.stderr)[0])
     log.unlink()
+
+
+def test_what_numpy_says_inside_our_own_lines_is_not_taken_for_a_sentence_of_ours() -> None:
+    with pytest.raises(ValueError, match="cannot reshape") as caught:
+        score(np.zeros((2, 3)), [0.0, 1.0], task_spec("regression", pair=False))
+    assert Path(traceback.extract_tb(caught.value.__traceback__)[-1].filename).name == "metrics.py"  # a line of ours
+    sentences, code = console.explain(caught.value)
+    assert code == 1 and "unexpected; details in" in sentences[0]
+    Path(sentences[0].rpartition(" ")[2].rstrip(")")).unlink()
 
 
 def test_errors_are_json_too() -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 
+from vocab.refused import Refused
+
 Words = npt.NDArray[np.int32]
 
 NO_WORD = -1
@@ -55,7 +57,7 @@ def align_batch(texts: Sequence[str], pairs: Sequence[str] | None, encodings: Se
     """
     if len(texts) != len(encodings) or (pairs is not None and len(pairs) != len(texts)):
         n_pairs = "no" if pairs is None else len(pairs)
-        raise ValueError(f"align: got {len(texts)} texts, {n_pairs} pairs, {len(encodings)} encodings, not as many.")
+        raise Refused(f"align: got {len(texts)} texts, {n_pairs} pairs, {len(encodings)} encodings, not as many.")
     if not texts:
         return []
     # Two documents a row: the text and its pair, the latter empty where there is none.

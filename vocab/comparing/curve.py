@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from vocab.choosing import DEFAULT_RULE, Floats, Rule
 from vocab.comparing.measures import Measures, Ruler, Texts
+from vocab.refused import Refused
 from vocab.save import compact_json
 from vocab.surfaces import Kind
 from vocab.train import train_sizes
@@ -138,7 +139,7 @@ def split(texts: Texts, seed: int, name: str = "the corpus") -> tuple[list[str],
     """Return the texts to train on and a seeded tenth to measure on, both in their order; at least one of each."""
     n_held = max(1, round(HELD_OUT * len(texts)))
     if n_held >= len(texts):
-        raise ValueError(f"{name}: {len(texts)} texts are too few to hold some out. Give a file with more rows.")
+        raise Refused(f"{name}: {len(texts)} texts are too few to hold some out. Give a file with more rows.")
     held = set(random.Random(seed).sample(range(len(texts)), n_held))
     return (
         [text for index, text in enumerate(texts) if index not in held],

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from vocab.mixing.cut import Indices, MixedRows
 from vocab.mixing.mixed import Mixture, chosen_units, flat_units
 from vocab.mixing.units import NO_UNIT, Flags, Integers
+from vocab.refused import Refused
 from vocab.surfaces import spec_of, special_tokens, vocab_of
 
 IGNORE = -100  # what cross-entropy losses skip by default
@@ -36,7 +37,7 @@ def choose(rows: MixedRows, indices: Indices, share: float, rng: np.random.Gener
         ValueError: if ``share`` is not between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"masking: share={share} is not between 0 and 1.")
+        raise Refused(f"masking: share={share} is not between 0 and 1.")
     places, unit_starts = chosen_units(rows, indices)
     n_units = np.diff(unit_starts)
     row_of_unit = np.repeat(np.arange(len(n_units)), n_units)
@@ -140,6 +141,6 @@ def _apply(
         if not len(replaced):
             continue
         if not len(pool):
-            raise ValueError("masking: the pool of random replacements is empty. Give the ids of ordinary tokens.")
+            raise Refused("masking: the pool of random replacements is empty. Give the ids of ordinary tokens.")
         masked[replaced] = pool[rng.integers(len(pool), size=len(replaced))]
     return masked, labels

@@ -31,6 +31,7 @@ from vocab.mixing.units import (
     number_units,
     pieces_of,
 )
+from vocab.refused import Refused
 from vocab.surfaces import bare, spec_of, special_tokens, vocab_of
 
 __all__ = [
@@ -88,7 +89,7 @@ class MixedTokenizer:
             ValueError: if there are not as many pairs as texts, or no room for a pair.
         """
         if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"mixed tokenisation: got {len(texts)} texts and {len(pairs)} pairs. Give one per text.")
+            raise Refused(f"mixed tokenisation: got {len(texts)} texts and {len(pairs)} pairs. Give one per text.")
         self._check_room(is_pair=pairs is not None)
         chunks = [
             self._encode_chunk(texts[first : first + CHUNK], None if pairs is None else pairs[first : first + CHUNK])
@@ -112,7 +113,7 @@ class MixedTokenizer:
     def _check_room(self, *, is_pair: bool) -> None:
         n_special = max(each.num_special_tokens_to_add(is_pair) for each in self._tokenizers)
         if self.max_length is not None and self.max_length <= n_special:
-            raise ValueError(
+            raise Refused(
                 f"mixed tokenisation: max_length={self.max_length} leaves no room beside {n_special} special tokens. "
                 f"Use {n_special + 1} or more."
             )
@@ -180,7 +181,7 @@ def mix(rows: MixedRows, indices: Indices, drawn: Flags, n_student: int, max_len
     """
     places, unit_starts = chosen_units(rows, indices)
     if drawn.shape != places.shape:
-        raise ValueError(f"mixed tokenisation: got {len(drawn)} draws for {len(places)} units of the chosen rows.")
+        raise Refused(f"mixed tokenisation: got {len(drawn)} draws for {len(places)} units of the chosen rows.")
     is_drawn = np.append(drawn & rows.is_drawable[places], False)  # the last for special tokens, whose unit is -1
     teacher, student = select(rows.teacher, indices), select(rows.student, indices)
     teacher_units, student_units = flat_units(teacher, unit_starts), flat_units(student, unit_starts)
@@ -237,7 +238,7 @@ def mixed_columns(
 
 def _check_probability(probability: float) -> None:
     if not 0 <= probability <= 1:
-        raise ValueError(f"mixed tokenisation: probability={probability} is not between 0 and 1.")
+        raise Refused(f"mixed tokenisation: probability={probability} is not between 0 and 1.")
 
 
 def _all_units(cut: CutRows | Mixture, unit_starts: Integers) -> Integers:
@@ -250,7 +251,7 @@ def _shortened(mixture: Mixture, max_length: int) -> Mixture:
     rows = np.repeat(np.arange(len(lengths)), lengths)
     n_special = np.bincount(rows[mixture.is_special], minlength=len(lengths))
     if (n_special > max_length).any():
-        raise ValueError(f"mixed tokenisation: max_length={max_length} does not hold {n_special.max()} special tokens.")
+        raise Refused(f"mixed tokenisation: max_length={max_length} does not hold {n_special.max()} special tokens.")
     is_text = ~mixture.is_special
     n_text = starts_of(is_text.astype(np.int64))  # (pieces + 1,) text pieces before each piece
     rank = n_text[:-1] - n_text[mixture.starts[:-1]][rows]

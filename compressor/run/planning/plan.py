@@ -22,6 +22,7 @@ from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
+from compressor.refused import Refused
 from compressor.report import fold_certificates as certificates
 from compressor.run.planning import refusals
 from compressor.run.planning import sizing as shape
@@ -233,7 +234,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
             section.eval, **columns, split="validation", offline=offline, needs_label=needs_label
         )
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
-        raise ValueError(
+        raise Refused(
             f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
             f"{section.eval} does not. Name the columns with --text-column and --pair-column."
         )
@@ -278,7 +279,7 @@ def _choose(
     budget = recipe.budget.to_budget()
     least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
-        raise ValueError(
+        raise Refused(
             f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
             f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
         )

@@ -9,6 +9,7 @@ from compressor.models.families import family_of
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import StageSection
+from compressor.refused import Refused
 from compressor.student.pretrained import Pretrained
 from compressor.training.registry import asks_for, build_options, innermost, load_method, trains_teacher
 from exporters.shape import Shape
@@ -18,12 +19,12 @@ def check_stages(recipe: Recipe) -> None:
     """Refuse methods that need another vocabulary than the teacher's where that is kept, and a start they replace."""
     for stage in recipe.stage:
         if recipe.student.start_layers and innermost(stage.method, stage.options)[0] != stage.method:
-            raise ValueError(
+            raise Refused(
                 f"--start-layers {recipe.student.start_layers} says what the student starts as, and {stage.method!r} "
                 "makes its weights out of all layers of the teacher. Leave out --start-layers."
             )
         if recipe.vocab.size == 0 and trains_teacher(stage.method, stage.options):
-            raise ValueError(
+            raise Refused(
                 f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method!r}. "
                 "Give a size, or use --method distill."
             )
@@ -37,15 +38,15 @@ def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None
     for name, limit in ({**limits, "max-length": n_positions}).items():
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
-            raise ValueError(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
+            raise Refused(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
     if recipe.student.hidden is not None and recipe.student.hidden == info.shape.embedding_size:
-        raise ValueError(
+        raise Refused(
             f"--hidden {recipe.student.hidden} is the width of the teacher's embeddings, expected another one: the "
             "layer between them and the encoder would vanish. Give a --hidden that is larger or smaller."
         )
     n_tokens = tokenizer.get_vocab_size()
     if n_tokens > info.shape.vocab_size:
-        raise ValueError(
+        raise Refused(
             f"teacher: its tokenizer has {n_tokens:,} tokens, its embeddings have {info.shape.vocab_size:,} rows. "
             "They are not of one checkpoint; download both again."
         )
@@ -80,18 +81,18 @@ def check_relabelling(recipe: Recipe, info: TeacherInfo, train: Table) -> None:
         if not asks_for(method, "relabel"):
             continue
         if info.kind == "embedding":
-            raise ValueError(
+            raise Refused(
                 f"method {method!r} got a sentence encoder, expected a task with labels: without them no prediction is "
                 "right or wrong. Use --method distill."
             )
         given = [name for name in ("t1", "t2", "published") if getattr(options, name)]
         if info.kind == "regression" and given:
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {method!r} has {given[0]}, but the teacher predicts a score, which has no "
                 f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
             )
         if number == len(recipe.stage):
-            raise ValueError(
+            raise Refused(
                 f"recipe: [[stage]] {method!r} is the last stage, expected one after it that teaches the task: its "
                 "student cannot answer it, for its head is not trained. Add a stage such as 'distill'."
             )
@@ -116,7 +117,7 @@ def check_length(recipe: Recipe, info: TeacherInfo, pretrained: Pretrained | Non
     limit = pretrained.shape.positions - family_of(info.config["model_type"]).position_offset
     wanted = recipe.teacher.max_length
     if wanted is not None and wanted > limit:
-        raise ValueError(
+        raise Refused(
             f"--max-length {wanted} is more than the {limit} positions of --pretrained {pretrained.name}. "
             f"Use --max-length {limit} or less."
         )

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.refused import Refused
 from exporters.budget import OverBudget
 from exporters.predicted_bytes import predict_bytes
 from exporters.repetition import pattern
@@ -114,7 +115,7 @@ def choose(
             _check_again(student, teacher.layers, "the teacher")
         candidates = list(_candidates(teacher, student, quantize, vocab_size, vocab_range, positions))
     if not candidates:
-        raise ValueError(
+        raise Refused(
             f"student: heads={student.heads} and hidden={student.hidden} leave no shape to choose. Give --hidden and "
             "--heads so that heads divides hidden."
         )
@@ -208,7 +209,7 @@ def repeated(shape: Shape, student: StudentSection) -> Shape:
 def _check_again(student: StudentSection, n_layers: int, whose: str) -> None:
     """Refuse layers to run again that no student can have, where ``layers`` is not what to change."""
     if isinstance(student.repeat, tuple) and max(student.repeat) >= n_layers:
-        raise ValueError(
+        raise Refused(
             f"--repeat {','.join(map(str, student.repeat))} names layer {max(student.repeat)}, {whose} has layers 0 to "
             f"{n_layers - 1}. Leave it out of --repeat."
         )

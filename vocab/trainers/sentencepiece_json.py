@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import sentencepiece
 
+from vocab.refused import Refused
 from vocab.surfaces import SPACE_MARK, Spec
 from vocab.wordpiece import repeated
 
@@ -118,7 +119,7 @@ def _run(counts: Counter[str], size: int, kind: Literal["unigram", "bpe"]) -> li
     except RuntimeError as error:
         largest = re.search(r"value <= (\d+)", str(error))
         if largest is None:
-            raise ValueError(f"vocabulary: sentencepiece refuses the corpus: {error}.") from error
+            raise Refused(f"vocabulary: sentencepiece refuses the corpus: {error}.") from error
         logger.info("the corpus gives %s %s pieces at most, asked for %s", largest.group(1), kind, size)
         return _call(lines, int(largest.group(1)), kind)
 

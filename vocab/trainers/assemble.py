@@ -4,6 +4,7 @@ import json
 
 from tokenizers import Tokenizer
 
+from vocab.refused import Refused
 from vocab.surfaces import Spec, Surface, special_tokens, surfaces, vocab_of
 
 
@@ -50,7 +51,7 @@ def check_size(size: int, n_specials: int, n_letters: int) -> None:
     """Refuse a size that does not hold the tokens that every vocabulary of this teacher has."""
     least = n_specials + n_letters
     if size < least:
-        raise ValueError(
+        raise Refused(
             f"vocabulary: {size} tokens do not hold {n_specials} special tokens and the {n_letters:,} characters that "
             f"must stay readable. Use --vocab-size {least} or more."
         )

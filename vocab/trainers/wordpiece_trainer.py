@@ -7,9 +7,10 @@ from tokenizers import Tokenizer
 
 from vocab import mapping, wordpiece
 from vocab.alphabet import BERT_CUT, Alphabet, cutting, readable, student_normalizer
-from vocab.assemble import assemble, by_id, check_size, first_tokens
 from vocab.choosing import Floats, Rule, cut_losses, embedding_losses, likelihood_losses
+from vocab.refused import Refused
 from vocab.surfaces import Spec, Surface, scheme_of, spec_of, unknown_token
+from vocab.trainers.assemble import assemble, by_id, check_size, first_tokens
 
 
 def wordpiece_trainer(
@@ -26,7 +27,7 @@ def wordpiece_trainer(
     pre_tokenizer = spec["pre_tokenizer"] if is_same and spec["pre_tokenizer"] else BERT_CUT
     alphabet = readable(teacher, normalizer, pre_tokenizer)
     if alphabet is None:
-        raise ValueError(
+        raise Refused(
             "vocabulary: the teacher reads every byte, which a wordpiece vocabulary cannot. Use kind bpe or unigram."
         )
     specials = first_tokens(spec, is_pad_first=True)

@@ -1,0 +1,1 @@
+"""One trainer per kind of tokenizer, and the tokenizer.json that they are put into."""
