@@ -37,7 +37,6 @@ def train_vocabulary(
     size: int,
     kind: Kind,
     teacher: Tokenizer,
-    seed: int = 0,
     *,
     rule: Rule = DEFAULT_RULE,
     embeddings: Floats | None = None,
@@ -49,7 +48,6 @@ def train_vocabulary(
         size: every token counts: special ones, letters, pieces.
         kind: of the student; it may differ from the teacher's.
         teacher: whose special tokens, normaliser, template and readable characters are kept.
-        seed: nothing is drawn at random; accepted because every step of a run has one.
         rule: how tokens are chosen (``vocab.choosing``).
         embeddings: the teacher's table (tokens, width), for the rule ``embedding``.
 
@@ -57,7 +55,6 @@ def train_vocabulary(
         ValueError: if ``size`` is too small for the alphabet (naming the least that works) or too large for the corpus,
             if ``kind`` cannot be trained by ``rule``, or if the rule needs embeddings and there are none.
     """
-    del seed
     tokenizer = train_sizes(texts, [size], kind, teacher, rule=rule, embeddings=embeddings)[0]
     n_tokens = tokenizer.get_vocab_size()
     if n_tokens < size:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from compressor.files import read_json
 from compressor.refused import Refused
 
 SHARD_ROWS = 4096
@@ -109,7 +110,7 @@ def open_cache(folder: Path, layers: tuple[int, ...], first_layers: tuple[int, .
     Raises:
         ValueError: if layers that are asked for are not there.
     """
-    kept = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
+    kept = read_json(folder / LAYERS)
     if (layers and kept["words"] != list(layers)) or not set(first_layers) <= set(kept["first"]):
         raise Refused(
             f"teacher: the cache in {folder} has word states of layers {kept['words']} and first states of "

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.files import new_folder, read_json, write_json, write_text
-from compressor.packaging.build import EXPORT_VERSION, package_export, scheme_of, tokenizer_config
+from compressor.models.checkpoint import tokenizer_config
+from compressor.packaging.build import EXPORT_VERSION, package_export, scheme_of
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
 from compressor.packaging.samples import sample_rows
 from compressor.recipe.recipe import Recipe

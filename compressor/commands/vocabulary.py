@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.files import new_folder, write_json, write_text
-from compressor.packaging.build import tokenizer_config
+from compressor.models.checkpoint import tokenizer_config
 from compressor.recipe.recipe import from_dict
 from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
 from compressor.refused import Refused
@@ -62,7 +62,7 @@ def train_vocab(
     texts = [text for file in files.values() for text in file]
     corpus = balanced(list(files.values()), seed or 0) if balance else texts
     table = read_embeddings(folder) if rule == "embedding" else None
-    ours = train_vocabulary(corpus, vocab_size, kind, theirs, seed or 0, rule=rule, embeddings=table)
+    ours = train_vocabulary(corpus, vocab_size, kind, theirs, rule=rule, embeddings=table)
     numbers = {"kind": kind, "rule": rule, **statistics(ours, theirs, texts)}
     with new_folder(out_dir, overwrite) as part:
         save_tokenizer(ours, part, tokenizer_config(folder), min(int(tokenizer.model_max_length), 512))

@@ -1,7 +1,5 @@
 """Rows held out, dealt into folds or drawn, by seed: rows with the same texts always stay together."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,13 +15,8 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     """
     if not 0 < share < 1:
         raise Refused(f"{table.source}: the share of rows to hold out is {share}, expected between 0 and 1.")
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, text in enumerate(table.texts):
-        groups.setdefault((text, table.pairs[index] if table.pairs else ""), []).append(index)
-    classes: dict[str, list[list[int]]] = {}
-    for group in groups.values():
-        is_class = table.labels is not None and isinstance(table.labels[0], str)
-        classes.setdefault(str(table.labels[group[0]]) if is_class and table.labels else "", []).append(group)
+    groups = twins_of(table)
+    classes = _by_class(table, groups)
     generator = np.random.default_rng(seed)
     held: list[int] = []
     n_wanted = 0.0
@@ -35,7 +28,7 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
             if len(held) + len(group) <= round(n_wanted):
                 held += group
     if not held and len(groups) > 1:
-        held = next(members[-1] for members in classes.values() if len(members) > 1) if _any_two(classes) else []
+        held = next((members[-1] for members in classes.values() if len(members) > 1), [])
     if not held:
         raise Refused(
             f"{table.source}: {len(table)} rows are too few to hold some out for evaluation. Give a file with --eval."
@@ -53,10 +46,6 @@ def subset(table: Table, n: int, seed: int) -> Table:
     return select(table, sorted(map(int, np.random.default_rng(seed).permutation(len(table))[:n])))
 
 
-def _any_two(classes: dict[str, list[list[int]]]) -> bool:
-    return any(len(members) > 1 for members in classes.values())
-
-
 def fold_numbers(table: Table, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the fold of every row (rows,), from 0: as even as can be, over every class alike, chosen by seed.
 
@@ -65,9 +54,7 @@ def fold_numbers(table: Table, n_folds: int, seed: int) -> npt.NDArray[np.int64]
     Raises:
         ValueError: if there are fewer different rows than folds.
     """
-    classes: dict[str, list[list[int]]] = {}
-    for group in check_folds(table, n_folds):
-        classes.setdefault(_class_of(table.labels, group[0]), []).append(group)
+    classes = _by_class(table, check_folds(table, n_folds))
     generator = np.random.default_rng(seed)
     folds, n_dealt = np.zeros(len(table), dtype=np.int64), 0
     for name in sorted(classes):
@@ -83,17 +70,27 @@ def check_folds(table: Table, n_folds: int) -> list[list[int]]:
     Raises:
         ValueError: if there are fewer different rows than folds.
     """
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row, text in enumerate(table.texts):
-        groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
+    groups = twins_of(table)
     if len(groups) < n_folds:
         raise Refused(
             f"option out_of_fold = {n_folds} is more than the {len(groups)} different rows of {table.source}, expected "
             f"at most as many. Use out_of_fold = {max(2, len(groups))} or less."
         )
+    return groups
+
+
+def twins_of(table: Table) -> list[list[int]]:
+    """Return the rows with the same texts, a group for each different text, in the order of the table."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, text in enumerate(table.texts):
+        groups.setdefault((text, table.pairs[row] if table.pairs else ""), []).append(row)
     return list(groups.values())
 
 
-def _class_of(labels: Sequence[str] | Sequence[float] | None, row: int) -> str:
-    """Return the row's class; all scores are of one."""
-    return label if labels is not None and isinstance(label := labels[row], str) else ""
+def _by_class(table: Table, groups: list[list[int]]) -> dict[str, list[list[int]]]:
+    """Return the groups by the class of their first row; all scores are of one class."""
+    classes: dict[str, list[list[int]]] = {}
+    for group in groups:
+        label = table.labels[group[0]] if table.labels is not None else None
+        classes.setdefault(label if isinstance(label, str) else "", []).append(group)
+    return classes

@@ -7,7 +7,6 @@ outputs are those of the teacher alone, bit for bit. The masked-language head ha
 picked by the vocabulary that cut the masked word (v1, section 2.2): a label below ``n_student`` belongs to the first.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.batches.outputs import takes_segments
+from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
 from compressor.training.objective import Context
 from vocab.mapping import VocabMap
@@ -131,16 +131,9 @@ def _head_tensors(checkpoint: Path) -> dict[str, Tensor]:
     """Return the head in a checkpoint's safetensors, renamed; nothing unless it is there whole."""
     from safetensors import safe_open
 
-    index = checkpoint / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     tensors: dict[str, Tensor] = {}
-    for name in names:
-        if not (checkpoint / name).is_file():
-            return {}
-        with safe_open(checkpoint / name, framework="pt") as file:
+    for path in weight_files(checkpoint):
+        with safe_open(path, framework="pt") as file:
             wanted = [key for key in file.keys() if key.startswith(tuple(part for row in HEADS for part in row))]  # noqa: SIM118 - not a dict
             tensors |= {key: file.get_tensor(key).float() for key in wanted}
     for dense, norm, bias in HEADS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.models.checkpoint import check_tokenizer, check_weights, read_json
+from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
 from compressor.models.families import family_of, shape_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -208,7 +208,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
-    config = read_json(path)
+    config = checkpoint_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
         raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
     return config
@@ -237,7 +237,7 @@ def _max_length(folder: Path, n_positions: int) -> int:
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         path = folder / name
         if path.is_file():
-            content = read_json(path)
+            content = checkpoint_json(path)
             value = content.get(key) if isinstance(content, dict) else None
             if isinstance(value, int | float) and 0 < value < UNLIMITED_LENGTH:
                 limits.append(int(value))

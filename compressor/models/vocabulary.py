@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from compressor.files import sha256_file
-from compressor.models.checkpoint import read_json
+from compressor.models.checkpoint import tokenizer_config
 from compressor.models.families import family_of
 from compressor.refused import Refused
 from vocab.roles import Roles, role_problems, roles_of
@@ -82,7 +82,7 @@ def read_vocabulary(path: str) -> GivenVocabulary:
         ) from error
     config_path = file.with_name("tokenizer_config.json")
     with speaking_of(source):
-        config = read_json(config_path) if config_path.is_file() else {}
+        config = tokenizer_config(file.parent)
     hashes = {each.name: sha256_file(each) for each in (file, config_path) if each.is_file()}
     return given_vocabulary(source, tokenizer, config, hashes)
 
@@ -125,8 +125,7 @@ def check_vocabulary(
     Raises:
         ValueError: naming what is wrong with it.
     """
-    path = info.folder / "tokenizer_config.json"
-    theirs = roles_of(spec_of(teacher), read_json(path) if path.is_file() else {})
+    theirs = roles_of(spec_of(teacher), tokenizer_config(info.folder))
     has_segments = info.shape.token_types > 1
     problems = role_problems(
         (given.tokenizer, given.roles), (teacher, theirs), is_pair=is_pair, has_segments=has_segments

@@ -22,12 +22,6 @@ def scheme_of(quantize: str | None, embedding_bits: int | None, block_size: int 
     return Scheme(bits, embedding_bits or bits, block_size or 32)  # type: ignore[arg-type]
 
 
-def tokenizer_config(folder: Path) -> dict[str, object]:
-    """Return the tokenizer_config.json of a checkpoint; empty if it has none."""
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
-
-
 def package_export(source: Path, table: "Table", part: Path) -> None:
     """Write the package of an export folder into the empty folder ``part``."""
     from compressor.report.report import model_card

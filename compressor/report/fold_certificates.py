@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.files import read_json
 from compressor.models.families import Family, family_of
 from compressor.training.objective import FoldError
 from compressor.training.registry import asks_for, build_options
@@ -49,7 +50,7 @@ def read(steps_dir: Path, names: Sequence[str]) -> list[Certificate]:
     found = []
     for name in names:
         path = steps_dir / name / FILE
-        written = json.loads((path.parent / "step.json").read_text(encoding="utf-8"))["files"]
+        written = read_json(path.parent / "step.json")["files"]
         if FILE not in written and not path.exists():
             continue
         _, number, method = name.split("-", 2)
@@ -63,7 +64,7 @@ def read(steps_dir: Path, names: Sequence[str]) -> list[Certificate]:
 
 def _load(path: Path) -> Certificate:
     try:
-        content: Certificate = json.loads(path.read_text(encoding="utf-8"))
+        content: Certificate = read_json(path)
         version = content["version"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise FoldError(f"fold: {path} is no certificate ({error!r}). {_repeat(path)}") from error

@@ -34,7 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.files import write_text
+from compressor.files import read_json, write_text
 from compressor.refused import Refused
 from compressor.report.fold_certificates import sentence
 
@@ -65,7 +65,7 @@ def rewrite_report(source: Path, out_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"report: {path} does not exist. Give a report.json or the --output folder of a run.")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
     except ValueError as error:
         raise Refused(f"report: {path} is not JSON: {error}. Give the report.json that a run wrote.") from error
     write_report(report, out_dir)

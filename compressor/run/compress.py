@@ -7,14 +7,13 @@ only places that join training to exporting. A budget or a parity that is not me
 ``*.rejected``.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.files import write_json, write_text
+from compressor.files import read_json, write_json, write_text
 from compressor.packaging.inspection import measured_parts
 from compressor.recipe.recipe import Recipe
 from compressor.report import fold_certificates as certificates
@@ -167,7 +166,7 @@ def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
 def _recipe_of(marker: Path) -> str | None:
     """Return the digest of the recipe whose run a folder is marked as; ``None`` without a mark that can be read."""
     try:
-        return str(json.loads(marker.read_text(encoding="utf-8"))["recipe_sha256"])
+        return str(read_json(marker)["recipe_sha256"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -209,7 +208,7 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
 
 def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) -> Outcome:
     """Copy the package out of its step, hold it to the budget, and write the report."""
-    checked = json.loads((journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+    checked = read_json(journal.folder("verify") / "verify.json")
     # First: what is refused here must not touch what was delivered before.
     folds = certificates.read(journal.steps_dir, certificates.step_names(planned.resolved.stage))
     n_bytes = package_bytes(journal.folder("package") / "package")
@@ -263,7 +262,7 @@ def _report(
         "parity": checked["parity"],
         "latency": checked["latency"],
         "memory": checked["memory"],
-        "vocabulary": json.loads((journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
+        "vocabulary": read_json(journal.folder("vocab") / "statistics.json"),
         "training": [training.stage_log(journal, name, records[name]["seconds"]) for name in stages],
         "hashes": {
             "model": records[model_step]["files"]["model/model.safetensors"]["sha256"],

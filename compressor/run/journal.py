@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compressor.files import sha256_file, write_text
+from compressor.files import read_json, sha256_file, write_text
 from exporters.measuring.machine import versions
 
 STEP_VERSION = 1
@@ -37,7 +37,7 @@ class Journal(NamedTuple):
 
     def read(self, name: str) -> dict[str, Any]:
         """Return ``step.json`` of a finished step."""
-        content: dict[str, Any] = json.loads((self.folder(name) / "step.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(self.folder(name) / "step.json")
         return content
 
     def step(

@@ -4,7 +4,6 @@ After every one of them the outputs are compared with those before, on real text
 on at the end. The package's quality is measured on the package itself, opened by the runtime that a device uses.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from compressor.batches.outputs import predictor
 from compressor.data import splits
-from compressor.files import write_json
+from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.inspection import edge_command
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
@@ -102,7 +101,7 @@ class Sources:
         """Measure the quantised model as a package: parity, quality, latency, memory; and what stands beside it."""
         planned = self.planned
         spec, evaluation = planned.spec, planned.evaluation
-        teacher = json.loads((self.journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
+        teacher = read_json(self.journal.folder("teacher") / "reference.json")
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
         student = load_student(planned.info, self.model_dir)
         predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
@@ -137,7 +136,7 @@ class Sources:
 
     def package(self, part: Path) -> None:
         """Write the final package, with the quality that was measured, and open it as a device would."""
-        checked = json.loads((self.journal.folder("verify") / "verify.json").read_text(encoding="utf-8"))
+        checked = read_json(self.journal.folder("verify") / "verify.json")
         metric = self.planned.spec.metric
         quality = {
             "metric": metric,
@@ -152,7 +151,7 @@ class Sources:
         """Write a package of the quantised model."""
         planned = self.planned
         info = planned.info
-        export = json.loads((self.journal.folder("export") / "export.json").read_text(encoding="utf-8"))
+        export = read_json(self.journal.folder("export") / "export.json")
         details = PackageInfo(
             kind=planned.spec.kind,
             max_length=planned.max_length,
@@ -171,7 +170,7 @@ class Sources:
         model_path = self.journal.folder("quantize") / "model.onnx"
         tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
         cases = self._cases(model_path, tokenizer_dir, details)
-        config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
+        config = read_json(self.model_dir / "config.json")
         card = model_card(self._card_report(checked))
         return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
 
@@ -183,7 +182,7 @@ class Sources:
         return TOLERANCE * max(1.0, float(np.ptp(values)))
 
     def _quantization(self) -> dict[str, Any]:
-        content = json.loads((self.journal.folder("quantize") / "quantize.json").read_text(encoding="utf-8"))
+        content = read_json(self.journal.folder("quantize") / "quantize.json")
         return {name: value for name, value in content.items() if name not in ("bytes_before", "bytes_after")}
 
     def _card_report(self, checked: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +193,7 @@ class Sources:
             "recipe": self.planned.resolved.model_dump(mode="json"),
             "task": task_block(self.planned),
             "metrics": checked["metrics"],
-            "vocabulary": json.loads((self.journal.folder("vocab") / "statistics.json").read_text(encoding="utf-8")),
+            "vocabulary": read_json(self.journal.folder("vocab") / "statistics.json"),
             "quantization": self._quantization(),
             "inheritance": self._certificates(),
         }
@@ -231,7 +230,7 @@ class Sources:
 
     def _graph_outputs(self, path: Path, texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float32]:
         """Return logits or embeddings (rows, values), one row at a time as a device runs them."""
-        export = json.loads((self.journal.folder("export") / "export.json").read_text(encoding="utf-8"))
+        export = read_json(self.journal.folder("export") / "export.json")
         name = COMPARED_OF[self.planned.spec.kind]
         tokenizer = student_tokenizer(self.journal)
         return graph_predictor(path, tokenizer, self.planned.max_length, export["inputs"], name)(texts, pairs)

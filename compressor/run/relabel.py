@@ -5,7 +5,6 @@ training rows and their labels; its batches carry the labels that it returns, an
 says about them. With the option ``out_of_fold`` the outputs are those of teachers that have not seen the rows.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.batches.teacher_cache import TeacherCache
-from compressor.files import write_json
+from compressor.files import read_json, write_json
 from compressor.run.folds import out_of_fold_outputs
 from compressor.run.journal import Journal, is_first_process
 from compressor.student.pretrained import read_base
@@ -56,7 +55,7 @@ def relabelled(
 def read_facts(step_dir: Path) -> dict[str, Any]:
     """Return what a stage's step says of its rows: ``{"facts": {...}}``, or nothing."""
     path = step_dir / FACTS
-    return {"facts": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
+    return {"facts": read_json(path)} if path.is_file() else {}
 
 
 def base_key(planned: "Plan", stage: "StageSection") -> dict[str, Any]:

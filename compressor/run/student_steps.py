@@ -24,7 +24,7 @@ from compressor.data import table as data
 from compressor.data.table import Table
 from compressor.files import write_json
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
-from compressor.models.checkpoint import read_embeddings
+from compressor.models.checkpoint import read_embeddings, tokenizer_config
 from compressor.models.families import family_of, plain_type
 from compressor.models.teacher import TeacherInfo, load_model, load_tokenizer
 from compressor.refused import Refused
@@ -110,8 +110,7 @@ def run_vocab(planned: Plan, part: Path) -> None:
     """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
     folder = planned.info.folder
     teacher = load_tokenizer(folder)._tokenizer
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = tokenizer_config(folder)
     if planned.vocabulary is not None:
         # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
         config = {**planned.vocabulary.config, **{key: config[key] for key in ("tokenizer_class",) if key in config}}
@@ -144,9 +143,7 @@ def _vocabulary(planned: Plan, teacher: Tokenizer) -> Tokenizer:
     texts = [*planned.train.texts, *(planned.train.pairs or [])]
     rule = recipe.vocab.rule
     table = read_embeddings(planned.info.folder) if rule == "embedding" else None
-    return train_vocabulary(
-        texts, recipe.vocab.size, recipe.vocab.kind, teacher, recipe.seed, rule=rule, embeddings=table
-    )
+    return train_vocabulary(texts, recipe.vocab.size, recipe.vocab.kind, teacher, rule=rule, embeddings=table)
 
 
 def student_tokenizer(journal: Journal) -> Tokenizer:

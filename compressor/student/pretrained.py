@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.models.checkpoint import check_tokenizer, check_weights, read_json
+from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, tokenizer_config
 from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import TeacherInfo, find_folder, hash_files, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
@@ -75,10 +75,9 @@ def read_pretrained(path: str, teacher: TeacherSection, info: TeacherInfo) -> Pr
         check_tokenizer(folder)
         tokenizer = load_tokenizer(folder)._tokenizer  # the tokenizers.Tokenizer inside
         hashes = hash_files(folder)
-        tokenizer_path = folder / "tokenizer_config.json"
-        tokenizer_config = read_json(tokenizer_path) if tokenizer_path.is_file() else {}
+        settings = tokenizer_config(folder)
     _check_fit(source, config, shape, info)
-    vocabulary = given_vocabulary(source, tokenizer, tokenizer_config, hashes)
+    vocabulary = given_vocabulary(source, tokenizer, settings, hashes)
     if vocabulary.size > shape.vocab_size:
         raise Refused(
             f"{source}: its tokenizer has {vocabulary.size:,} tokens, its embeddings have {shape.vocab_size:,} rows. "
@@ -170,7 +169,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
-    config = read_json(path)
+    config = checkpoint_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
         raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
     if "auto_map" in config:

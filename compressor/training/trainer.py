@@ -7,7 +7,6 @@ killed stage goes on at its last checkpoint and ends with the same weights: data
 ``torchrun`` works unchanged.
 """
 
-import json
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from compressor.batches.encoded import Collate, EncodedRows, LengthSampler, RowDataset
 from compressor.batches.outputs import has_fast_bfloat16
+from compressor.files import read_json
 from compressor.refused import Refused
 from compressor.training.callbacks import COMPLETE, MAX_GRAD_NORM, StageCallback, clean_entry, last_checkpoint
 
@@ -174,7 +174,7 @@ def train_stage(
     checkpoint = last_checkpoint(work_dir)
     if checkpoint is not None:
         logger.info("train: goes on at %s", checkpoint.name)
-        pending = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        pending = read_json(checkpoint / COMPLETE)
         trainer.term_sums.update(pending["term_sums"])
         trainer.n_summed = pending["n_summed"]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -39,7 +39,7 @@ class Rounded4(NamedTuple):
 
 
 class Folded4(NamedTuple):
-    """Two matrices in the halves of one byte tensor (see ``unfold4``); each is ``~ unpacked * scales``."""
+    """Two matrices in the halves of one byte tensor (``fold4``); each is ``~ unpacked * scales``."""
 
     packed: NDArray[np.int8]  # (blocks, block_size)
     high_multipliers: NDArray[np.int8]  # (blocks,), -15..15
@@ -85,15 +85,6 @@ def fold4(high: Floats, low: Floats, block_size: int) -> Folded4:
     packed = (16 * high_values + low_values + 8).astype(np.int8)  # (blocks, block)
     multipliers = high_multipliers.astype(np.int8), low_multipliers.astype(np.int8)
     return Folded4(packed, *multipliers, high_scales, low_scales)
-
-
-def unfold4(folded: Folded4) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Return the int8 values of both matrices, flat: what the graph's own nodes compute when it is loaded."""
-    whole = folded.packed.astype(np.float32)
-    high = np.rint((whole - 8) * folded.high_multipliers.astype(np.float32)[:, None] / 16).clip(-128, 127)
-    nibble = np.bitwise_and(folded.packed, np.int8(15)).astype(np.float32)
-    low = (nibble - 8) * folded.low_multipliers.astype(np.float32)[:, None]
-    return high.astype(np.int8).reshape(-1), low.astype(np.int8).reshape(-1)
 
 
 def _fit(matrix: Floats, block_size: int, largest: int, axis: int) -> tuple[Floats, Floats, NDArray[np.float16]]:

@@ -109,11 +109,6 @@ def check_stored_once(model: ModelProto, floats: Mapping[str, TensorProto]) -> N
         raise Refused(f"quantize: {added} is in the file, but not in the graph it was made of. Report this.")
 
 
-def count_float_products(model: ModelProto) -> int:
-    """Return how many products read a constant float matrix: those a quantiser left behind, their bytes with them."""
-    return len(float_products(model))
-
-
 def float_products(model: ModelProto) -> list[str]:
     """Return the nodes that read a constant float matrix, by name or, without one, by what they make.
 

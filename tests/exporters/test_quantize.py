@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -13,12 +14,21 @@ from onnx import TensorProto, helper, numpy_helper
 from compressor.commands.folders import quantize_file
 from exporters.graph.optimize import optimize
 from exporters.graph.quantize import quantize
-from exporters.graph.rounding import fold4, round4, round8, unfold4
+from exporters.graph.rounding import Folded4, fold4, round4, round8
 from exporters.shape import Scheme
 
 ROWS, WIDTH, INNER, LABELS = 300, 64, 128, 3
 SCHEMES = (Scheme(8, 8), Scheme(4, 4), Scheme(4, 8), Scheme(8, 4), Scheme(4, 4, 16), Scheme(4, 4, 64), Scheme(8, None))
 IDS = np.array([[1, 5, 299, 0], [7, 7, 8, 250]], dtype=np.int64)
+
+
+def unfold4(folded: Folded4) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    """Return the int8 values of both matrices, flat: what the graph's own nodes compute when it is loaded."""
+    whole = folded.packed.astype(np.float32)
+    high = np.rint((whole - 8) * folded.high_multipliers.astype(np.float32)[:, None] / 16).clip(-128, 127)
+    nibble = np.bitwise_and(folded.packed, np.int8(15)).astype(np.float32)
+    low = (nibble - 8) * folded.low_multipliers.astype(np.float32)[:, None]
+    return high.astype(np.int8).reshape(-1), low.astype(np.int8).reshape(-1)
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:

@@ -110,3 +110,21 @@ def check_ends(name, rows, has_pairs):
     all_words = align_batch(texts, pairs, expected)
     words = [without_special(each, row.tolist()) for each, row in zip(expected, all_words, strict=True)]
     assert student_like.words[is_text].tolist() == [word for row in words for word in row]
+
+
+def mixed_columns(
+    batch: dict[str, list[str]], indices: list[int], *, tokenizer: MixedTokenizer, probability: float, seed: int
+) -> dict[str, list[list[int]]]:
+    """Return ``ids``, ``is_student`` and ``units`` of the mixtures of a batch with columns ``text`` and maybe ``pair``.
+
+    For ``dataset.map(functools.partial(mixed_columns, tokenizer=..., probability=0.5, seed=0), batched=True,
+    with_indices=True)``. What is drawn for a row depends on the seed and the row's index alone, not on the batch.
+    """
+    rows = tokenizer.encode(batch["text"], batch.get("pair"))
+    everything = np.arange(len(rows.n_units))
+    draw(rows, everything, probability, np.random.default_rng(seed))  # refuses what is no probability
+    numbers = [np.random.default_rng((seed, index)).random(n) for index, n in zip(indices, rows.n_units, strict=True)]
+    drawn = np.concatenate([np.empty(0), *numbers]) < probability
+    mixture = mix(rows, everything, drawn, tokenizer.n_student, tokenizer.max_length)
+    names = ("ids", "is_student", "units")
+    return {name: by_row(getattr(mixture, name), mixture.starts) for name in names}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tests.support.vocab_teachers import AWKWARD, AWKWARD_TEXTS, CORPUS, teacher
-from vocab.comparing.align import align, align_batch, token_words, word_spans
+from vocab.comparing.align import _first_overlap, align_batch, word_spans
 from vocab.train import train_vocabulary
 
 
@@ -75,7 +75,7 @@ def test_words_cover_everything_but_spaces_in_order(text):
 
 def test_a_worked_example(tokenizers):
     encoding = tokenizers["bert"].encode("The film moves.", "It is unreadable!")
-    words = align("The film moves.", "It is unreadable!", encoding)
+    words = align_batch(["The film moves."], ["It is unreadable!"], [encoding])[0]
     assert words.dtype == np.int32
     by_word: dict[int, str] = {}
     for word, token in zip(words.tolist(), encoding.tokens, strict=True):
@@ -94,11 +94,15 @@ def test_a_worked_example(tokenizers):
 
 
 def test_token_words_follow_offsets():
+    def token_words(offsets, spans):
+        bounds, limits = (np.array(each, np.int64).reshape(-1, 2) for each in (offsets, spans))
+        return _first_overlap(*bounds.T, *limits.T)
+
     spans = [(0, 3), (4, 6), (6, 7)]
     offsets = [(0, 0), (0, 2), (2, 3), (3, 4), (3, 5), (5, 7), (7, 9), (0, 0)]
-    assert token_words(offsets, [1, 0, 0, 0, 0, 0, 0, 1], spans).tolist() == [-1, 0, 0, -1, 1, 1, -1, -1]
-    assert token_words([], [], spans).tolist() == []
-    assert token_words([(0, 1)], [0], []).tolist() == [-1]
+    assert token_words(offsets, spans).tolist() == [-1, 0, 0, -1, 1, 1, -1, -1]
+    assert token_words([], spans).tolist() == []
+    assert token_words([(0, 1)], []).tolist() == [-1]
 
 
 @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -128,7 +132,7 @@ def test_two_wordpiece_tokenizers_touch_the_same_words(tokenizers, text):
     both = [tokenizers[name].encode(text) for name in ("bert", "wordpiece")]
     if any("[UNK]" in encoding.tokens for encoding in both):
         return
-    first, second = (set(align(text, None, encoding).tolist()) for encoding in both)
+    first, second = (set(align_batch([text], None, [encoding])[0].tolist()) for encoding in both)
     assert first == second
 
 
@@ -146,7 +150,7 @@ def test_one_row_equals_its_place_in_a_batch(tokenizers):
     for text, encoding, words in zip(
         AWKWARD_TEXTS, encodings, align_batch(AWKWARD_TEXTS, None, encodings), strict=True
     ):
-        np.testing.assert_array_equal(align(text, None, encoding), words)
+        np.testing.assert_array_equal(align_batch([text], None, [encoding])[0], words)
 
 
 def test_an_empty_batch_is_empty():

@@ -27,7 +27,7 @@ from tests.support.vocab_teachers import (
     teacher,
     unknown_id,
 )
-from vocab.comparing.word_report import statistics, unknown_rate
+from vocab.comparing.word_report import statistics
 from vocab.surfaces import vocab_of
 from vocab.train import check_normalizer, kind_of, train_vocabulary
 
@@ -245,8 +245,8 @@ def test_statistics_count_what_they_say():
     assert found["teacher_unknown_rate"] == found["student_unknown_rate"] == pytest.approx(1 / 3)
     assert found["student_tokens_per_text"] == found["teacher_tokens_per_text"] == 1
     assert found["identical_texts"] == 1
-    assert unknown_rate(student, []) == 0
-    assert unknown_rate(student, ["☃ a"]) == 0.5
+    assert statistics(student, student, [])["student_unknown_rate"] == 0
+    assert statistics(student, student, ["☃ a"])["student_unknown_rate"] == 0.5
 
 
 def test_every_added_token_comes_along():

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tests.support.vocab_teachers import AWKWARD, AWKWARD_TEXTS, CORPUS, LINES, student, teacher
 from vocab.comparing.align import word_spans
 from vocab.comparing.pieces import CHUNK
-from vocab.comparing.word_report import N_WORST, certificate, statistics, unknown_rate
+from vocab.comparing.word_report import N_WORST, certificate, statistics
 
 CASES = [
     ("bert", "wordpiece"), ("bert", "unigram"), ("bert", "bpe"), ("bert-cased", "wordpiece"), ("roberta", "bpe"),
@@ -110,7 +110,7 @@ def test_an_unknown_token_spelled_out_in_the_text_is_not_unknown():
     theirs = wordpiece("a", "b")
     theirs.add_special_tokens(["[UNK]"])
     assert certificate(theirs, theirs, ["a [UNK] b"])["teacher_unknown_rate"] == 0
-    assert unknown_rate(theirs, ["a [UNK] ☃"]) == 1 / 3
+    assert statistics(theirs, theirs, ["a [UNK] ☃"])["student_unknown_rate"] == 1 / 3
 
 
 def test_what_cannot_be_seen_is_shown_as_its_escape_and_long_words_are_shortened():

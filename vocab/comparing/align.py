@@ -33,22 +33,6 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in pattern.finditer(text)]
 
 
-def token_words(
-    offsets: Sequence[tuple[int, int]], special_mask: Sequence[int], spans: Sequence[tuple[int, int]]
-) -> Words:
-    """Return the word of each token, -1 for special tokens and for tokens that touch no word."""
-    bounds = np.array(offsets, dtype=np.int64).reshape(-1, 2)  # (tokens, 2)
-    limits = np.array(spans, dtype=np.int64).reshape(-1, 2)  # (words, 2)
-    words = _first_overlap(bounds[:, 0], bounds[:, 1], limits[:, 0], limits[:, 1])
-    words[np.asarray(special_mask, dtype=bool)] = NO_WORD
-    return words.astype(np.int32)
-
-
-def align(text: str, pair: str | None, encoding: Encoding) -> Words:
-    """Return the word of each token of one encoded text or pair."""
-    return align_batch([text], None if pair is None else [pair], [encoding])[0]
-
-
 def align_batch(texts: Sequence[str], pairs: Sequence[str] | None, encodings: Sequence[Encoding]) -> list[Words]:
     """Return the words per token of many encodings: one search over all of them, laid end to end.
 

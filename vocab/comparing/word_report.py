@@ -221,17 +221,6 @@ class TextCounts:
         }
 
 
-def unknown_rate(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """Return the share of tokens that are the unknown one; special tokens and truncation left aside."""
-    reader = Reader(tokenizer, {})
-    n_tokens = n_unknown = 0
-    for batch in batches(texts):
-        cut = reader.cut(batch)
-        n_tokens += len(cut.is_unknown)
-        n_unknown += int(cut.is_unknown.sum())
-    return n_unknown / max(1, n_tokens)
-
-
 def statistics(student: Tokenizer, teacher: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
     """Return tokens per text of both, their unknown rates, and the share of texts that both cut alike.
 

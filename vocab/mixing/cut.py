@@ -1,7 +1,6 @@
 """Many rows cut by one tokenizer or by two, as flat arrays: how they are made, chosen from and joined."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -108,9 +107,3 @@ def starts_of(lengths: Integers) -> Integers:
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts
-
-
-def row_lists(flat: npt.NDArray[np.integer | np.bool_], starts: Integers) -> list[list[int]]:
-    """Return one list per row."""
-    numbers, bounds = flat.astype(np.int64).tolist(), starts.tolist()
-    return [numbers[first:last] for first, last in pairwise(bounds)]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from vocab.comparing.align import align_batch
-from vocab.mixing.cut import CutRows, Indices, MixedRows, cut_rows, gather, join_rows, row_lists, select, starts_of
+from vocab.mixing.cut import CutRows, Indices, MixedRows, cut_rows, gather, join_rows, select, starts_of
 from vocab.mixing.units import (
     NO_UNIT,
     Flags,
@@ -43,7 +43,6 @@ __all__ = [
     "draw",
     "flat_units",
     "mix",
-    "mixed_columns",
     "select",
 ]
 
@@ -96,19 +95,6 @@ class MixedTokenizer:
             for first in range(0, max(1, len(texts)), CHUNK)
         ]
         return join_rows(chunks)
-
-    def __call__(self, batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        """Return both cuts of the columns ``text`` and, if there, ``pair``: for ``datasets.Dataset.map(batched=True)``.
-
-        Columns ``teacher_ids``, ``teacher_units``, ``student_ids``, ``student_units``; see ``mixed_columns`` for the
-        mixture itself.
-        """
-        rows = self.encode(batch["text"], batch.get("pair"))
-        columns = {}
-        for name, cut in (("teacher", rows.teacher), ("student", rows.student)):
-            columns[f"{name}_ids"] = row_lists(cut.ids, cut.starts)
-            columns[f"{name}_units"] = row_lists(cut.units, cut.starts)
-        return columns
 
     def _check_room(self, *, is_pair: bool) -> None:
         n_special = max(each.num_special_tokens_to_add(is_pair) for each in self._tokenizers)
@@ -216,24 +202,6 @@ def chosen_units(rows: MixedRows, indices: Indices) -> tuple[Integers, Integers]
 def flat_units(cut: CutRows | Mixture, unit_starts: Integers) -> Integers:
     """Return the unit of each piece counted through the rows, -1 for special tokens."""
     return np.where(cut.is_special, NO_UNIT, _all_units(cut, unit_starts))
-
-
-def mixed_columns(
-    batch: dict[str, list[str]], indices: list[int], *, tokenizer: MixedTokenizer, probability: float, seed: int
-) -> dict[str, list[list[int]]]:
-    """Return ``ids``, ``is_student`` and ``units`` of the mixtures of a batch with columns ``text`` and maybe ``pair``.
-
-    For ``dataset.map(functools.partial(mixed_columns, tokenizer=..., probability=0.5, seed=0), batched=True,
-    with_indices=True)``. What is drawn for a row depends on the seed and the row's index alone, not on the batch.
-    """
-    _check_probability(probability)
-    rows = tokenizer.encode(batch["text"], batch.get("pair"))
-    everything = np.arange(len(rows.n_units))
-    numbers = [np.random.default_rng((seed, index)).random(n) for index, n in zip(indices, rows.n_units, strict=True)]
-    drawn = np.concatenate([np.empty(0), *numbers]) < probability
-    mixture = mix(rows, everything, drawn, tokenizer.n_student, tokenizer.max_length)
-    names = ("ids", "is_student", "units")
-    return {name: row_lists(getattr(mixture, name), mixture.starts) for name in names}
 
 
 def _check_probability(probability: float) -> None:
