@@ -58,7 +58,7 @@ def write_rows(source: Path, path: Path, n_rows: int) -> None:
 def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_steps: int, queue: Any) -> None:
     """Train one stage for some steps and put the median seconds of a step and the peak bytes into ``queue``."""
     from compressor.recipe.recipe import from_dict
-    from compressor.run import student_steps as training
+    from compressor.run import student_steps
     from compressor.run.journal import Journal
     from compressor.run.planning.plan import plan
     from compressor.run.progress import quiet_libraries
@@ -76,12 +76,14 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     }
     planned = plan(from_dict(recipe))
     journal = Journal(work / "steps", lambda _line: None)
-    journal.step("vocab", {}, (), lambda part: training.run_vocab(planned, part))
-    journal.step("teacher", {}, (), lambda part: training.run_teacher(planned, part), resumes=True)
-    journal.step("student", {}, (), lambda part: training.run_student(planned, journal, part))
+    journal.step("vocab", {}, (), lambda part: student_steps.run_vocab(planned, part))
+    journal.step("teacher", {}, (), lambda part: student_steps.run_teacher(planned, part), resumes=True)
+    journal.step("student", {}, (), lambda part: student_steps.run_student(planned, journal, part))
     student = load_student(planned.info, journal.folder("student") / "model")
-    objective = training._objective(planned, journal, student, 1)
-    encoded, collate = training._batches(planned, journal, objective, training.training_rows(planned), 1, work)
+    objective = student_steps._objective(planned, journal, student, 1)
+    encoded, collate = student_steps._batches(
+        planned, journal, objective, student_steps.training_rows(planned), 1, work
+    )
     epochs = n_steps * BATCH / len(encoded.lengths)
     moments: list[float] = []
     target = work / f"work-{os.getpid()}"

@@ -31,13 +31,13 @@ SEEDS = 3
 
 def vocabulary_bytes(prepared: Prepared, size: int, rule: str) -> int:
     """Return the bytes of a vocabulary's embeddings at the student's width and of its tokenizer.json."""
-    from compressor.data import table as data
+    from compressor.data.table import read_table
     from compressor.models.checkpoint import read_embeddings
     from compressor.models.teacher import load_tokenizer
     from vocab.save import compact_json
     from vocab.train import train_vocabulary
 
-    table = data.read_table(str(prepared.train), needs_label=True)
+    table = read_table(str(prepared.train), needs_label=True)
     teacher = load_tokenizer(prepared.teacher)._tokenizer
     embeddings = read_embeddings(prepared.teacher) if rule == "embedding" else None
     made = train_vocabulary(table.texts, size, "wordpiece", teacher, rule=rule, embeddings=embeddings)  # type: ignore[arg-type]

@@ -236,27 +236,17 @@ def make_cases(
     pairs: Sequence[str] | None = None,
 ) -> list[SelfTestCase]:
     """Run the model on ``texts`` (with ``pairs``) and return what it answered, as self-test cases."""
-    import numpy as np  # here, because writing a package needs none of the three
-    import onnxruntime
-    import tokenizers
+    import tokenizers  # here, because writing a package needs no runtime
+
+    from exporters.measuring.answers import asker
 
     tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
-    tokenizer.enable_truncation(info.max_length, strategy="longest_first")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
-    seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+    ask = asker(model_path, tokenizer, info.max_length, info.inputs, info.output)
+    seconds: Sequence[str | None] = pairs or [None] * len(texts)
     cases = []
     for text, pair in zip(texts, seconds, strict=True):
-        encoding = tokenizer.encode(text, pair)
-        columns = {
-            "input_ids": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
-        }
-        feeds = {name: np.array([columns[name]], dtype=np.int64) for name in info.inputs}  # (1, tokens)
-        output = session.run([info.output], feeds)[0][0]  # (1, values) -> (values,)
-        cases.append(SelfTestCase(text, pair, list(encoding.ids), [float(value) for value in output]))
+        ids, output = ask(text, pair)
+        cases.append(SelfTestCase(text, pair, ids, [float(value) for value in output]))
     return cases
 
 

@@ -72,25 +72,10 @@ def _graph(shape: Shape, scheme: Scheme) -> int:
     return once + layers + GRAPH_4_BIT_MATRIX * n_matrices + GRAPH_4_BIT_TABLE * n_tables
 
 
-def _matrices(shape: Shape) -> list[tuple[tuple[int, int], int]]:
-    """Return ((inputs, outputs), how often); what ``shape.matrices`` lists one by one."""
-    width = shape.embedding_size or shape.hidden
-    found = [
-        ((shape.hidden, shape.hidden), 4 * shape.layers + shape.head_layers),
-        ((shape.hidden, shape.ffn), shape.layers),
-        ((shape.ffn, shape.hidden), shape.layers),
-    ]
-    if width != shape.hidden:
-        found.append(((width, shape.hidden), 1))
-    if shape.n_labels:
-        found.append(((shape.hidden, shape.n_labels), 1))
-    return found
-
-
 def _count_4_bit(shape: Shape, scheme: Scheme) -> dict[int, int]:
     """Return how many matrices are stored in 4 bits, by their number of values: always an even number."""
     counts: dict[int, int] = {}
-    for (rows, columns), count in _matrices(shape):
+    for (rows, columns), count in shape.matrices:
         if scheme.weight_bits == 4 and fits_4_bits(rows, columns, scheme.block_size):
             counts[rows * columns] = counts.get(rows * columns, 0) + count
     return {n_values: count - count % 2 for n_values, count in counts.items()}
@@ -98,8 +83,8 @@ def _count_4_bit(shape: Shape, scheme: Scheme) -> dict[int, int]:
 
 def _weights(shape: Shape, scheme: Scheme) -> int:
     if scheme.weight_bits is None:
-        return sum(4 * rows * columns * count for (rows, columns), count in _matrices(shape))
-    in_8_bits = sum((rows * columns + 2 * columns) * count for (rows, columns), count in _matrices(shape))
+        return 4 * shape.n_matrix_values
+    in_8_bits = sum((rows * columns + 2 * columns) * count for (rows, columns), count in shape.matrices)
     saved = sum(
         count * (n_values - n_values // 2 - blocks(n_values, scheme.block_size))
         for n_values, count in _count_4_bit(shape, scheme).items()

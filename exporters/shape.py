@@ -36,22 +36,30 @@ class Shape:
         return {"words": self.vocab_size, "positions": self.positions, "token types": self.token_types}
 
     @property
-    def matrices(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of every weight matrix outside the embedding tables."""
+    def matrices(self) -> list[tuple[tuple[int, int], int]]:
+        """((inputs, outputs), how often) of every kind of weight matrix outside the embedding tables."""
         width = self.embedding_size or self.hidden
-        per_layer = [(self.hidden, self.hidden)] * 4 + [(self.hidden, self.ffn), (self.ffn, self.hidden)]
-        found = per_layer * self.layers + [(self.hidden, self.hidden)] * self.head_layers
+        found = [
+            ((self.hidden, self.hidden), 4 * self.layers + self.head_layers),
+            ((self.hidden, self.ffn), self.layers),
+            ((self.ffn, self.hidden), self.layers),
+        ]
         if width != self.hidden:
-            found.append((width, self.hidden))
+            found.append(((width, self.hidden), 1))
         if self.n_labels:
-            found.append((self.hidden, self.n_labels))
+            found.append(((self.hidden, self.n_labels), 1))
         return found
+
+    @property
+    def n_matrix_values(self) -> int:
+        """Values in all of them."""
+        return sum(rows * columns * count for (rows, columns), count in self.matrices)
 
     @property
     def n_multiplications(self) -> int:
         """Multiplications by weights per token: of a layer's matrices at each of its passes."""
         per_pass = 4 * self.hidden**2 + 2 * self.hidden * self.ffn
-        return sum(rows * columns for rows, columns in self.matrices) + per_pass * (self.n_passes - self.layers)
+        return self.n_matrix_values + per_pass * (self.n_passes - self.layers)
 
     @property
     def n_vector_values(self) -> int:
@@ -66,7 +74,7 @@ class Shape:
         """Parameters of the deployed model (tables, matrices, vectors)."""
         width = self.embedding_size or self.hidden
         tables = sum(self.table_rows.values()) * width
-        return tables + sum(rows * columns for rows, columns in self.matrices) + self.n_vector_values
+        return tables + self.n_matrix_values + self.n_vector_values
 
     def as_dict(self) -> dict[str, Any]:  # Any: numbers, None and lists of them
         """Return the numbers by name, as JSON knows them; without a pattern where each layer runs once."""

@@ -28,6 +28,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+from exporters.graph.optimize import strip
 from exporters.graph.stored_once import digest
 from exporters.heads.classification import Classifier
 from exporters.heads.embedding import Embedder
@@ -90,7 +91,8 @@ def export_model(
         facts["labels"] = json.dumps([config.id2label[index] for index in range(n_labels)], ensure_ascii=False)
     elif pooling is not None:
         facts |= {"pooling": pooling.mode, "normalize": str(pooling.normalize).lower()}
-    _strip(graph)
+    strip(graph)  # stack traces with paths of this machine, in every node and value
+    del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, facts)
     onnx.checker.check_model(graph)
     temporary = out_path.with_name(out_path.name + ".tmp")
@@ -169,19 +171,6 @@ def _to_graph(wrapper: nn.Module, names: list[str], outputs: list[str], max_leng
     assert program is not None
     graph: onnx.ModelProto = program.model_proto
     return graph
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter writes about its own machine: stack traces with paths, in every node and value."""
-    graph = model.graph
-    model.ClearField("doc_string")  # setting it to "" would still cost two bytes
-    graph.ClearField("doc_string")
-    del model.metadata_props[:]
-    del graph.metadata_props[:]
-    del graph.value_info[:]
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, *model.functions):
-        part.ClearField("doc_string")
-        del part.metadata_props[:]
 
 
 def _shorten_tensor_names(model: onnx.ModelProto, base_prefix: str) -> None:

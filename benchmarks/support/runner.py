@@ -44,9 +44,9 @@ def recipe_of(prepared: Prepared, arm: dict[str, Any], seed: int) -> dict[str, A
 
 def write_subset(source: Path, n_rows: int, seed: int, folder: Path, share: float = 0.0) -> tuple[Path, Path | None]:
     """Write ``n_rows`` training rows, drawn once for all arms, as JSON lines; with ``share``, hold some of them out."""
-    from compressor.data import table as data
+    from compressor.data.table import read_table
 
-    table = data.read_table(str(source), needs_label=True)
+    table = read_table(str(source), needs_label=True)
     table = splits.subset(table, min(n_rows, len(table)), seed)
     tables = [table] if not share else list(splits.split_holdout(table, share, seed))
     paths = [folder / name for name in ("train.jsonl", "held-out.jsonl")][: len(tables)]
@@ -109,14 +109,14 @@ def _result_path(prepared: Prepared, name: str, arm: dict[str, Any], seed: int) 
 def prepare(prepared: Prepared, arm: dict[str, Any]) -> dict[str, Any]:
     """Run the steps that the arms share (vocabulary, teacher's outputs), once; return what is said of the set."""
     from compressor.recipe.recipe import from_dict
-    from compressor.run import student_steps as training
+    from compressor.run import student_steps
     from compressor.run.planning.plan import plan
 
     planned = plan(from_dict(recipe_of(prepared, arm, 0)))
     journal = _journal(prepared.folder)
-    journal.step("vocab", _shared_key(planned), (), lambda part: training.run_vocab(planned, part))
+    journal.step("vocab", _shared_key(planned), (), lambda part: student_steps.run_vocab(planned, part))
     teacher_key = {"teacher": planned.info.hashes, "train": planned.train.sha256, "eval": planned.evaluation.sha256}
-    journal.step("teacher", teacher_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
+    journal.step("teacher", teacher_key, (), lambda part: student_steps.run_teacher(planned, part), resumes=True)
     reference = json.loads((journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
     return {
         "rows": {"train": len(planned.train), "eval": len(planned.evaluation)},
@@ -142,7 +142,7 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
 
     from compressor.batches.outputs import predictor
     from compressor.recipe.recipe import from_dict
-    from compressor.run import student_steps as training
+    from compressor.run import student_steps
     from compressor.run.journal import Journal
     from compressor.run.planning.plan import plan
     from compressor.run.progress import quiet_libraries
@@ -162,20 +162,20 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
         if is_shared:
             (journal.folder("vocab")).symlink_to(shared / "vocab")
         else:
-            journal.step("vocab", {}, (), lambda part: training.run_vocab(planned, part))
-        journal.step("student", {}, (), lambda part: training.run_student(planned, journal, part))
+            journal.step("vocab", {}, (), lambda part: student_steps.run_vocab(planned, part))
+        journal.step("student", {}, (), lambda part: student_steps.run_student(planned, journal, part))
         before, stages = "student", []
         for number, stage in enumerate(planned.resolved.stage, start=1):
             step = f"train-{number}-{stage.method}"
             begun = time.monotonic()
 
             def work(part: Path, number: int = number, before: str = before) -> None:
-                training.run_stage(planned, journal, before, number, part)
+                student_steps.run_stage(planned, journal, before, number, part)
 
             journal.step(step, {}, (), work)
-            stages.append(training.stage_log(journal, step, time.monotonic() - begun))
+            stages.append(student_steps.stage_log(journal, step, time.monotonic() - begun))
             before = step
-        tokenizer = training.student_tokenizer(journal)
+        tokenizer = student_steps.student_tokenizer(journal)
         student = load_student(planned.info, journal.folder(before) / "model")
         predict = predictor(student, tokenizer, planned.max_length, planned.info.pooling)
         metrics = evaluate(predict, planned.evaluation, planned.spec).metrics

@@ -144,7 +144,7 @@ def make_package(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the package of an export folder or of a finished run, and its archive, and open it as a device would."""
-    from compressor.report import fold_certificates as certificates
+    from compressor.report import fold_certificates
     from edge_demo import runtime
     from exporters.package import package_bytes, write_archive
 
@@ -152,7 +152,7 @@ def make_package(
     with new_folder(out, overwrite) as part:
         if finished.is_dir():
             steps = source / "steps"
-            certificates.read(steps, sorted(path.parent.name for path in steps.glob("train-*/step.json")))
+            fold_certificates.read(steps, sorted(path.parent.name for path in steps.glob("train-*/step.json")))
             shutil.copytree(finished, part, dirs_exist_ok=True)
         elif (source / "export.json").is_file():
             package_export(source, sample_rows(eval, text_column, pair_column), part)

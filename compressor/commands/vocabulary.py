@@ -169,8 +169,7 @@ def student_shape(
 ) -> "Choice":
     """Return the shape and bits that a run on these texts would get; the vocabulary in it is only a first guess."""
     from compressor.models.families import family_of
-    from compressor.run.planning import plan
-    from compressor.run.planning import sizing as shape
+    from compressor.run.planning import plan, sizing
     from vocab.alphabet import least_size
 
     texts = [text for file in files.values() for text in file]
@@ -178,17 +177,13 @@ def student_shape(
         words = sorted(len(text.split()) for text in texts)
         longest = words[int(plan.LENGTH_QUANTILE * (len(words) - 1))] + teacher.num_special_tokens_to_add(is_pair=False)
         max_length = min(info.max_length, max(plan.MIN_LENGTH, math.ceil(longest * plan.FINER_CUT / 8) * 8))
-    least = least_size(teacher, kind)
-    forms = {word for text in texts for word in text.lower().split()}
-    most = least + int(plan.TOKENS_PER_WORD_FORM * len(forms))
-    block_size = quantize.block_size or (16 if info.kind == "embedding" else 32)
     is_given = None not in (student.layers, student.hidden, student.ffn)
-    return shape.choose(
+    return sizing.choose(
         info.shape,
         student,
-        quantize.model_copy(update={"block_size": block_size}),
+        sizing.with_blocks(quantize, info.kind),
         None,
-        (least, most),
+        sizing.vocabulary_range(least_size(teacher, kind), texts),
         max_length + family_of(info.config["model_type"]).position_offset,
         kind,
         max_bytes or (UNLIMITED if is_given else None),  # without a budget there is one for what is left open only

@@ -1,7 +1,7 @@
 """A table of texts, and the rows held out of it.
 
 ``read_table`` turns a file or a hub data set into texts, second texts and labels; what was taken for what is in
-``Table.columns`` and in one line of ``describe``. A bad row (empty text, missing label, NaN, a list where a text
+``Table.columns`` and in one line of ``describe_rows``. A bad row (empty text, missing label, NaN, a list where a text
 belongs) is refused with its line. Labels stay strings, except when the column is a quantity (see
 ``compressor.data.labels.is_regression``). The hash covers the content only, so that two scores are comparable, or
 visibly not.
@@ -94,7 +94,7 @@ def read_table(
     return Table(texts, pairs, labels, columns, _digest(texts, pairs, labels), source)
 
 
-def describe(table: Table) -> str:
+def describe_rows(table: Table) -> str:
     """Return one line that shows what was found: rows, columns, label values, and what was left aside."""
     parts = [f"{len(table):,} rows"]
     for role in ("text", "pair", "label"):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from compressor.inherit.fold import certify
 from compressor.inherit.learned import MapSet
 from compressor.refused import Refused
-from compressor.training.objective import Context, Depths
+from compressor.training.objective import Context, Depths, MethodOptions
 from compressor.training.registry import build_options, first_layers, load_method, reads_labels
 from exporters.shape import Shape
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LossOptions:
+class LossOptions(MethodOptions):
     """What the student learns from while its weights are maps."""
 
     loss: str = "distill"  # the method whose loss it is

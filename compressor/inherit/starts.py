@@ -90,6 +90,12 @@ class Starts:
     def __init__(self, ancestry: Ancestry, kept: Kept, activations: Activations, how: str) -> None:
         self.ancestry, self.kept, self.activations, self.how = ancestry, kept, activations, how
 
+    def new(self, slot: Slot, position: int, n_student: int, by_heads: bool) -> Tensor:
+        """Return the start of a side of its own, of the slot's axis at ``position``; see ``side``."""
+        axis, n_teacher = slot.axes[position], self.ancestry.sources[slot.name].shape[1 + position]
+        heads = self.ancestry.student.heads if by_heads and axis.kind == "inner" else 0
+        return self.side(axis, n_student, n_teacher, heads, is_silent=slot.role == "key")
+
     def side(self, axis: Axis, n_student: int, n_teacher: int, heads: int = 0, *, is_silent: bool = False) -> Tensor:
         """Return (student, teacher), or with ``heads`` the blocks (heads, student / heads, teacher / heads).
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from compressor.models.families import n_passes
 from compressor.training.imitation import Imitation, Weights, without_dropout
-from compressor.training.objective import Context, model_inputs
+from compressor.training.objective import Context, MethodOptions, model_inputs
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``distill``."""
 
     temperature: float = 2.0
@@ -37,11 +37,6 @@ class Options:
         """How many layers of the teacher's word states the method reads from the cache."""
         return self.layers if self.hidden > 0 else 0
 
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return True
-
 
 class Objective(nn.Module):
     """The student and the projections that training needs."""
@@ -53,14 +48,7 @@ class Objective(nn.Module):
         config = context.student.config
         self.imitation = Imitation(
             context,
-            Weights(
-                logits=options.logits,
-                labels=options.labels,
-                hidden=options.hidden,
-                embedding=options.embedding,
-                similarity=options.similarity,
-                temperature=options.temperature,
-            ),
+            Weights.of(options),
             width=config.hidden_size,
             n_layers=n_passes(config),
             layers=context.teacher_layers,

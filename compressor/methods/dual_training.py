@@ -25,20 +25,28 @@ from torch import Tensor, nn
 
 from compressor.batches.teacher_cache import spread_layers
 from compressor.mixing.projections import SharedProjections
-from compressor.mixing.teacher import MaskedHead, MixedTeacher, live_teacher, masked_head
+from compressor.mixing.teacher import MaskedHead, MixedTeacher, live_teacher, masked_head, teacher_weights
 from compressor.models.families import family_of, n_passes
 from compressor.models.slots import pick_layers
 from compressor.refused import Refused
 from compressor.student.copied import mapped_table
 from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
-from compressor.training.objective import Context, Mixing, check_choice, check_masked, check_shares, model_inputs
+from compressor.training.objective import (
+    Context,
+    MethodOptions,
+    Mixing,
+    check_choice,
+    check_masked,
+    check_shares,
+    model_inputs,
+)
 
 logger = logging.getLogger(__name__)
 CACHED = ("labels", "teacher_output", "teacher_states", "teacher_units")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``dual_training``."""
 
     objective: str = "task"  # or "mlm"
@@ -105,29 +113,14 @@ class Objective(nn.Module):
         self.live_layers = context.teacher_layers or spread_layers(context.teacher_n_layers, options.layers)
         self.imitation = Imitation(
             context,
-            Weights(
-                logits=options.logits,
-                labels=options.labels,
-                hidden=options.hidden,
-                attention=options.attention,
-                embedding=0.0 if is_masked else options.embedding,  # a stage on hidden words compares states only
-                similarity=options.similarity,
-                temperature=options.temperature,
-            ),
+            Weights.of(options, **{"embedding": 0.0} if is_masked else {}),  # on hidden words: states only
             width=config.hidden_size,
             n_layers=n_passes(config),
             layers=self.live_layers,
         )
         self.anchor = Imitation(
             context,
-            Weights(
-                logits=options.teacher_output,
-                labels=options.teacher_labels,
-                hidden=options.teacher_hidden,
-                embedding=options.teacher_output,
-                similarity=10 * options.teacher_output,
-                temperature=options.temperature,
-            ),
+            teacher_weights(options),
             width=context.teacher_hidden,
             n_layers=context.teacher_n_layers,
             layers=context.teacher_layers,

@@ -11,19 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.refused import Refused
-from compressor.training.objective import Context, model_inputs
+from compressor.training.objective import Context, MethodOptions, model_inputs
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``finetune``."""
 
     label_smoothing: float = 0.0
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return 0
 
     @property
     def needs_cache(self) -> bool:

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.mixing.teacher import MixedTeacher, live_teacher, masked_head
+from compressor.mixing.teacher import MixedTeacher, live_teacher, masked_head, teacher_weights
 from compressor.student.copied import mapped_table, principal_rows
-from compressor.training.imitation import Imitation, Weights, without_dropout
-from compressor.training.objective import Context, Mixing, check_choice, check_masked, check_shares
+from compressor.training.imitation import Imitation, without_dropout
+from compressor.training.objective import Context, MethodOptions, Mixing, check_choice, check_masked, check_shares
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``mixed_vocabulary``."""
 
     objective: str = "task"  # or "mlm"
@@ -91,17 +91,9 @@ class Objective(nn.Module):
             self.head, is_found = masked_head(model, context.teacher_dir, len(table))
             if not is_found:
                 logger.warning("mixed_vocabulary: the teacher has no masked-language head; a fresh one is trained")
-        weights = Weights(
-            logits=options.teacher_output,
-            similarity=10 * options.teacher_output,
-            embedding=options.teacher_output,
-            hidden=options.teacher_hidden,
-            labels=options.teacher_labels,
-            temperature=options.temperature,
-        )
         self.imitation = Imitation(
             context,
-            weights,
+            teacher_weights(options),
             width=context.teacher_hidden,
             n_layers=context.teacher_n_layers,
             layers=context.teacher_layers,

@@ -32,7 +32,7 @@ from compressor.models.families import n_passes, pattern
 from compressor.refused import Refused
 from compressor.training.imitation import Imitation, Weights, without_dropout
 from compressor.training.losses import unit_mse
-from compressor.training.objective import Context, Depths, check_choice, check_shares, model_inputs
+from compressor.training.objective import Context, Depths, MethodOptions, check_choice, check_shares, model_inputs
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12
@@ -51,7 +51,7 @@ Pairs = tuple[tuple[int, int], ...]  # (pass of the student, layer of the teache
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``patient``."""
 
     alpha: float = 0.7  # of the soft labels; the labels get the rest
@@ -79,16 +79,6 @@ class Options:
                 "list of teacher layers such as [3, 7], or of pairs of a student pass and a teacher layer such as "
                 "[[2, 3], [5, 7]], all counted from 0. The default is 'even'."
             )
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return 0
-
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return True
 
     @property
     def reads_labels(self) -> bool:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from compressor.refused import Refused
 from compressor.training.imitation import without_dropout
-from compressor.training.objective import Context, Relabelled, check_choice, check_shares, model_inputs
+from compressor.training.objective import Context, MethodOptions, Relabelled, check_choice, check_shares, model_inputs
 
 logger = logging.getLogger(__name__)
 METHOD = "teacher_predictions"
@@ -65,7 +65,7 @@ PUBLISHED = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """Knobs of ``teacher_predictions``."""
 
     t1: float = 0.0  # confidence above which a correct prediction is a confident one; 0: their median
@@ -112,11 +112,6 @@ class Options:
                 f"recipe: [[stage]] {METHOD!r} has {beside[0]} without out_of_fold, expected both or none. Add "
                 f"out_of_fold = 5, or leave out {beside[0]}."
             )
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return 0
 
     @property
     def needs_cache(self) -> bool:

@@ -78,10 +78,7 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
             owner = f"{slot.name.removesuffix('bias')}weight" if is_shared else slot.name
             sides[position] = f"{owner}/{('left', 'right')[position]}"
             if not is_shared:
-                heads = ancestry.student.heads if is_by_heads and axis.kind == "inner" else 0
-                n_teacher = ancestry.sources[slot.name].shape[1 + position]
-                n_student, is_key = shapes[slot.name][position], slot.role == "key"
-                values[sides[position]] = starts.side(axis, n_student, n_teacher, heads, is_silent=is_key)
+                values[sides[position]] = starts.new(slot, position, shapes[slot.name][position], is_by_heads)
         mixture, layer_map = f"{slot.name}/mixture", f"{slot.name}/layers"
         values |= dict(zip((mixture, layer_map), _mixture(len(slot.sources), options.layer_start), strict=True))
         scale, shift = f"{slot.name}/scale", f"{slot.name}/shift"

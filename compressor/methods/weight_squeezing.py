@@ -87,13 +87,11 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
         for position, axis in enumerate(slot.axes):
             if axis.kind in ("", "embedding"):
                 continue
-            n_student, n_teacher = shapes[slot.name][position], ancestry.sources[slot.name].shape[1 + position]
-            heads = ancestry.student.heads if is_by_heads and axis.kind == "inner" else 0
             name = f"{slot.name}/{('left', 'right')[position]}"
             if options.tied and axis.kind == "residual":
                 name = "residual"
             if name not in maps.values:
-                values[name] = starts.side(axis, n_student, n_teacher, heads, is_silent=slot.role == "key")
+                values[name] = starts.new(slot, position, shapes[slot.name][position], is_by_heads)
             sides[position] = name if axis.reads or name != "residual" else f"residual{WRITE}"
         mixture = f"{slot.name}/mixture" if len(slot.sources) > 1 else ""
         if mixture:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compressor.batches.outputs import takes_segments
 from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
+from compressor.training.imitation import Weights
 from compressor.training.objective import Context
 from vocab.mapping import VocabMap
 
@@ -162,3 +163,11 @@ def live_teacher(method: str, context: Context) -> tuple[VocabMap, "PreTrainedMo
         )
     assert context.teacher is not None
     return context.vocab_map, context.teacher
+
+
+def teacher_weights(options: Any) -> Weights:  # Any: of a method that trains its teacher
+    """Return by what factors a teacher that reads mixed rows holds on to what it said before."""
+    output = options.teacher_output
+    return Weights(
+        output, options.teacher_labels, options.teacher_hidden, 0.0, output, 10 * output, options.temperature
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.packaging.samples import sample_rows
 from compressor.recipe.sections import MeasureSection, TeacherSection
 from compressor.refused import Refused
-from compressor.report import fold_certificates as certificates
+from compressor.report import fold_certificates
 from exporters.budget import Budget, Measurement, parse_latency, parse_size, violations
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def verify_package(
         raise Refused("--max-drop needs rows to score the package on. Give --eval.")
     opened = open_package(package, ep, threads)
     found: dict[str, Any] = {"package": str(package), "bytes": opened.n_bytes, "self_test": "passed"}
-    if folds := certificates.told(opened.manifest.get("inheritance")):
+    if folds := fold_certificates.told(opened.manifest.get("inheritance")):
         found["inheritance"] = folds
     if eval is not None:
         table = read_table(

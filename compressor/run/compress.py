@@ -16,10 +16,9 @@ from typing import Any
 from compressor.files import read_json, write_json, write_text
 from compressor.packaging.inspection import measured_parts
 from compressor.recipe.recipe import Recipe
-from compressor.report import fold_certificates as certificates
+from compressor.report import fold_certificates
 from compressor.report.report import write_report
-from compressor.run import package_steps as verification
-from compressor.run import student_steps as training
+from compressor.run import package_steps, student_steps
 from compressor.run.finetune import finetune
 from compressor.run.journal import Journal, code_digest, is_first_process
 from compressor.run.package_steps import Sources
@@ -57,7 +56,7 @@ class Outcome:
             f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
             f"latency   {times}",
             *_words_line(report["vocabulary"]),
-            *certificates.closing_lines(report["inheritance"]),
+            *fold_certificates.closing_lines(report["inheritance"]),
         ]
         for other in report["baselines"]:
             value = other["metrics"].get(metric)
@@ -113,9 +112,10 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     check_key = {**teacher_key, **data_key, **given_key, "recipe": resolved.digest()}
     journal.step("check", check_key, (), lambda part: _check(planned, part))
     vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
-    journal.step("vocab", vocab_key, (), lambda part: training.run_vocab(planned, part))  # first: it may be refused
-    cache_key = {**teacher_key, **data_key, **training.kept_states(planned).as_inputs()}
-    journal.step("teacher", cache_key, (), lambda part: training.run_teacher(planned, part), resumes=True)
+    # The first that does something, for it may be refused.
+    journal.step("vocab", vocab_key, (), lambda part: student_steps.run_vocab(planned, part))
+    cache_key = {**teacher_key, **data_key, **student_steps.kept_states(planned).as_inputs()}
+    journal.step("teacher", cache_key, (), lambda part: student_steps.run_teacher(planned, part), resumes=True)
     student_key = {
         **teacher_key,
         **data_key,
@@ -125,14 +125,14 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
         "init": resolved.student.init,
         **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
     }
-    journal.step("student", student_key, ("vocab",), lambda part: training.run_student(planned, journal, part))
+    journal.step("student", student_key, ("vocab",), lambda part: student_steps.run_student(planned, journal, part))
     model_step = _train(planned, journal, {**teacher_key, **data_key})
     sources = Sources(planned, journal, model_step)
     journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)
     bits = {"scheme": planned.scheme.__dict__}
     journal.step("quantize", bits, ("export",), sources.quantize)
     checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
-    made = certificates.step_names(resolved.stage)
+    made = fold_certificates.step_names(resolved.stage)
     journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify)
     journal.step("package", {"recipe": resolved.digest()}, (*made, "verify", "quantize", "vocab"), sources.package)
     if not is_first_process():
@@ -199,7 +199,7 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
         inputs = {**data_key, **base_key(planned, stage), "stage": stage.model_dump(), "seed": planned.resolved.seed}
 
         def work(part: Path, number: int = number, before: str = before) -> None:
-            training.run_stage(planned, journal, before, number, part)
+            student_steps.run_stage(planned, journal, before, number, part)
 
         journal.step(name, inputs, (before, "vocab", "teacher"), work, resumes=True, on_every_process=True)
         before = name
@@ -210,7 +210,7 @@ def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) ->
     """Copy the package out of its step, hold it to the budget, and write the report."""
     checked = read_json(journal.folder("verify") / "verify.json")
     # First: what is refused here must not touch what was delivered before.
-    folds = certificates.read(journal.steps_dir, certificates.step_names(planned.resolved.stage))
+    folds = fold_certificates.read(journal.steps_dir, fold_certificates.step_names(planned.resolved.stage))
     n_bytes = package_bytes(journal.folder("package") / "package")
     measured = Measurement(n_bytes, checked["latency"], checked["drop"])
     missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
@@ -249,7 +249,7 @@ def _report(
         "student": describe(planned.shape, planned.scheme),
         "shape": planned.shape.as_dict(),
         "recipe": planned.resolved.model_dump(mode="json"),
-        "task": verification.task_block(planned),
+        "task": package_steps.task_block(planned),
         "metrics": checked["metrics"],
         "baselines": checked["baselines"],
         "budget": {
@@ -263,7 +263,7 @@ def _report(
         "latency": checked["latency"],
         "memory": checked["memory"],
         "vocabulary": read_json(journal.folder("vocab") / "statistics.json"),
-        "training": [training.stage_log(journal, name, records[name]["seconds"]) for name in stages],
+        "training": [student_steps.stage_log(journal, name, records[name]["seconds"]) for name in stages],
         "hashes": {
             "model": records[model_step]["files"]["model/model.safetensors"]["sha256"],
             "teacher": planned.info.hashes.get("model.safetensors", ""),

@@ -15,10 +15,9 @@ import numpy as np
 
 from compressor.batches.encoded import Collator, encode_rows
 from compressor.batches.outputs import predictor, takes_segments
-from compressor.data import labels as tasks
 from compressor.data import splits
-from compressor.data import table as data
-from compressor.data.table import Table
+from compressor.data.labels import collect_labels, is_regression
+from compressor.data.table import Table, describe_rows, read_table
 from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.recipe import FinetuneJob
@@ -62,8 +61,8 @@ def finetune(
     quiet_libraries()
     prepared = prepare(job)
     echo(f"model    {prepared.info.name}, {prepared.info.shape.n_parameters / 1e6:.1f} M parameters")
-    echo(f"train    {data.describe(prepared.train)}")
-    echo(f"eval     {data.describe(prepared.evaluation)}")
+    echo(f"train    {describe_rows(prepared.train)}")
+    echo(f"eval     {describe_rows(prepared.evaluation)}")
     work_dir = out_dir.with_name(f".{out_dir.name}.run")
     journal = Journal(work_dir, echo)
     inputs = {
@@ -103,16 +102,16 @@ def prepare(job: FinetuneJob) -> Prepared:
     """Read model and data and fill in what the user left open."""
     section, base = job.data, read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
     columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
-    train = data.read_table(section.train, **columns, offline=job.teacher.offline, needs_label=True)
+    train = read_table(section.train, **columns, offline=job.teacher.offline, needs_label=True)
     if section.max_rows is not None and section.max_rows < len(train):
         train = splits.subset(train, section.max_rows, job.seed)
     if section.eval is None:
         train, evaluation = splits.split_holdout(train, section.holdout, job.seed)
     else:
-        evaluation = data.read_table(section.eval, **columns, offline=job.teacher.offline, needs_label=True)
+        evaluation = read_table(section.eval, **columns, offline=job.teacher.offline, needs_label=True)
     assert train.labels is not None
-    is_score = tasks.is_regression(train.labels)
-    labels = () if is_score else tasks.collect_labels(train.labels, train.source)
+    is_score = is_regression(train.labels)
+    labels = () if is_score else collect_labels(train.labels, train.source)
     spec = task_spec("regression" if is_score else "classification", labels, pair=train.pairs is not None)
     for table in (train, evaluation):
         targets_of(table, spec)

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.batches.outputs import predictor
-from compressor.data import table as data
 from compressor.data.splits import fold_numbers
+from compressor.data.table import select
 from compressor.models.teacher import load_tokenizer
 from compressor.recipe.sections import StageSection
 from compressor.run.finetune import Prepared, load_classifier, train_model
@@ -51,9 +51,7 @@ def out_of_fold_outputs(planned: "Plan", options: Any, folder: Path) -> npt.NDAr
         # Written last by train_model. Asked before the path, whose process removes it only when the path is there.
         is_trained = (work / "metrics.jsonl").is_file()
         if not path.is_file():
-            seen, unseen = (
-                data.select(table, np.flatnonzero(chosen).tolist()) for chosen in (folds != fold, folds == fold)
-            )
+            seen, unseen = (select(table, np.flatnonzero(chosen).tolist()) for chosen in (folds != fold, folds == fold))
             length = min(base.max_length, planned.max_length)
             prepared = Prepared(base, planned.spec, seen, unseen, fill_finetuning(stage, len(seen)), length)
             if not is_trained:

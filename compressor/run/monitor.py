@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressor.batches.encoded import Collator, encode_rows
 from compressor.batches.outputs import predictor, takes_segments
 from compressor.data import splits
-from compressor.data import table as data
+from compressor.data.table import select, single_texts
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.tasks.metrics import evaluate
@@ -43,9 +43,9 @@ def evaluation_batches(planned: Plan, tokenizer: Tokenizer, pad_id: int) -> list
     A batch holds ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the family takes them, each
     (at most FOLD_BATCH, longest row of the batch), int64.
     """
-    table = data.select(planned.evaluation, range(min(FOLD_ROWS, len(planned.evaluation))))
+    table = select(planned.evaluation, range(min(FOLD_ROWS, len(planned.evaluation))))
     if planned.spec.kind == "embedding":
-        table = data.single_texts(table)
+        table = single_texts(table)
     rows = encode_rows(tokenizer, table, planned.max_length)
     collate = Collator(rows, pad_id, takes_segments(planned.info.config["model_type"]))
     n_rows = min(FOLD_ROWS, len(table))

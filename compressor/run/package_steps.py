@@ -20,7 +20,7 @@ from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.inspection import edge_command
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
-from compressor.report import fold_certificates as certificates
+from compressor.report import fold_certificates
 from compressor.report.report import model_card
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
@@ -162,7 +162,7 @@ class Sources:
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
-            inheritance=certificates.manifest_block(self._certificates()),
+            inheritance=fold_certificates.manifest_block(self._certificates()),
             recipe_sha256=planned.resolved.digest(),
             versions=versions(),
             tolerance=self._tolerance(),
@@ -200,7 +200,7 @@ class Sources:
 
     def _certificates(self) -> list[dict[str, Any]]:
         """Return the certificates of the training steps, each held to its tolerances."""
-        return certificates.read(self.journal.steps_dir, certificates.step_names(self.planned.resolved.stage))
+        return fold_certificates.read(self.journal.steps_dir, fold_certificates.step_names(self.planned.resolved.stage))
 
     def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
         """Return self-test cases; for classes, of rows whose answer is not on the edge."""

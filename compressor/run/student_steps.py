@@ -20,8 +20,7 @@ from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_ro
 from compressor.batches.outputs import device, predictor, takes_segments, teacher_outputs
 from compressor.batches.teacher_cache import TeacherCache, fill_cache, open_cache
 from compressor.data import splits
-from compressor.data import table as data
-from compressor.data.table import Table
+from compressor.data.table import Table, single_texts
 from compressor.files import write_json
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
 from compressor.models.checkpoint import read_embeddings, tokenizer_config
@@ -59,7 +58,7 @@ ACTIVATIONS = "activations.npz"  # of the teacher, in the folder of the step "st
 
 def training_rows(planned: Plan) -> Table:
     """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
-    return data.single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
+    return single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
 
 
 def kept_states(planned: Plan) -> CachedStates:

@@ -36,6 +36,11 @@ class Weights(NamedTuple):
     similarity: float = 0.0
     temperature: float = 2.0
 
+    @classmethod
+    def of(cls, options: Any, **others: float) -> "Weights":  # Any: an instance of a method's own Options
+        """Return the factors that a method's options have under these names, but for ``others``."""
+        return cls(**{name: getattr(options, name) for name in cls._fields if hasattr(options, name)} | others)
+
 
 class Imitation(nn.Module):
     """The terms, and the projections that they need."""

@@ -1,10 +1,10 @@
 """What a training method is.
 
-A method is one file in ``compressor/methods``: a docstring, a frozen dataclass ``Options`` (its knobs, and the
-properties ``needs_cache`` and ``cached_layers``: what it reads of the teacher's cached outputs; where it asks for more,
-``reads_labels: bool`` and ``first_layers(depths)``, the teacher's hidden states of which the batches carry the first
-token's) and a class ``Objective(nn.Module)`` whose ``forward(**batch)`` returns named loss terms, already weighted; the
-trainer adds them up. ``compressor.training.registry`` finds it by its file name. Nothing here imports torch.
+A method is one file in ``compressor/methods``: a docstring, a frozen dataclass ``Options`` (its knobs, and what it
+reads of the teacher's cached outputs, see :class:`MethodOptions`; where it asks for more, ``reads_labels: bool`` and
+``first_layers(depths)``, the teacher's hidden states of which the batches carry the first token's) and a class
+``Objective(nn.Module)`` whose ``forward(**batch)`` returns named loss terms, already weighted; the trainer adds them
+up. ``compressor.training.registry`` finds it by its file name. Nothing here imports torch.
 """
 
 import difflib
@@ -52,6 +52,21 @@ class Context:
     model_type: str = "bert"
     activations: "Activations | None" = None  # for methods that ask for them (``Objective.measures``)
     teacher_first_layers: tuple[int, ...] = ()  # which of the teacher's hidden states are cached for the first token
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Base of a method's knobs: what it reads of the teacher's cached outputs, unless it says otherwise."""
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether batches carry the teacher's cached outputs."""
+        return True
+
+    @property
+    def cached_layers(self) -> int:
+        """How many layers of the teacher's word states the method reads from the cache."""
+        return 0
 
 
 class FoldError(Refused):

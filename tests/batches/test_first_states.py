@@ -19,7 +19,7 @@ from compressor.models.teacher import TeacherInfo
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import StageSection
 from compressor.run.compress import compress
-from compressor.run.planning import kept_states as cached
+from compressor.run.planning import kept_states
 from compressor.run.planning.plan import plan
 from compressor.training.objective import model_inputs
 from edge_demo import runtime
@@ -100,8 +100,8 @@ class TestCache:
         teacher, student = Shape(30000, 768, 12, 12, 3072, 512), Shape(5000, 192, 3, 3, 768, 128)
         rows = Table(["some words"] * 10, None, None, {}, "", "")
 
-        def kept(*stages: StageSection) -> cached.CachedStates:
-            return cached.cached_states(stages, teacher, student, rows, 64)
+        def kept(*stages: StageSection) -> kept_states.CachedStates:
+            return kept_states.cached_states(stages, teacher, student, rows, 64)
 
         distill, patient = StageSection(method="distill"), StageSection(method="patient")
         assert kept(distill).as_inputs() == {"layers": [6, 12]}
@@ -114,11 +114,11 @@ class TestCache:
     ) -> None:
         teacher, student = Shape(30000, 768, 12, 12, 3072, 512), Shape(5000, 192, 3, 3, 768, 128)
         rows = Table(["word"] * 10, None, None, {}, "", "")  # two units per row: 30,720 bytes a layer
-        monkeypatch.setattr(cached, "CACHE_BYTES", 62_000)
+        monkeypatch.setattr(kept_states, "CACHE_BYTES", 62_000)
         distill, patient = StageSection(method="distill"), StageSection(method="patient")
         caplog.set_level(logging.WARNING)
-        assert cached.cached_states((distill,), teacher, student, rows, 64).words == (6, 12) and not caplog.text
-        assert cached.cached_states((distill, patient), teacher, student, rows, 64) == ((12,), (4, 8))
+        assert kept_states.cached_states((distill,), teacher, student, rows, 64).words == (6, 12) and not caplog.text
+        assert kept_states.cached_states((distill, patient), teacher, student, rows, 64) == ((12,), (4, 8))
         assert "1 of 2 layers of hidden states are cached" in caplog.text
 
 

@@ -17,8 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compressor.cli import main
-from compressor.commands import console
-from compressor.commands import flags as options
+from compressor.commands import console, flags
 from compressor.commands.flags import FLAGS, to_recipe
 from compressor.recipe import recipe as recipes
 from compressor.tasks.metrics import score
@@ -84,7 +83,7 @@ def test_the_defaults_that_help_tells_are_the_recipes() -> None:
 
 
 def test_the_example_of_to_recipe_is_true() -> None:
-    assert doctest.testmod(options).failed == 0
+    assert doctest.testmod(flags).failed == 0
 
 
 def test_flags_become_a_recipe() -> None:
@@ -140,13 +139,13 @@ def failing(error: BaseException) -> click.Group:
     def group() -> None: ...
 
     @group.command()
-    @options.flags("as_json")
+    @flags.flags("as_json")
     def fail(as_json: bool) -> None:
         sys.stdout.write("a library prints this\n")
         raise error
 
     @group.command()
-    @options.flags("as_json")
+    @flags.flags("as_json")
     def work(as_json: bool) -> None:
         sys.stdout.write("a library prints this\n")
         console.say("reading")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compressor.data.table import describe, read_table
+from compressor.data.table import describe_rows, read_table
 from compressor.refused import Refused
 
 # One temporary folder serves all examples of a property: every example overwrites its file.
@@ -166,14 +166,14 @@ def test_rows_without_agreement_are_left_out_and_noted(tmp_path: Path) -> None:
     content = "gold_label\tsentence1\tsentence2\nneutral\ta b\tc d\n-\te f\tg h\nentailment\ti j\tk l\n"
     table = read_table(write(tmp_path, "a.tsv", content), needs_label=True)
     assert (table.texts, table.labels) == (["a b", "i j"], ["neutral", "entailment"])
-    assert "1 rows left out" in describe(table)
+    assert "1 rows left out" in describe_rows(table)
 
 
 def test_missing_labels_matter_only_where_labels_are_needed(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "text\tlabel\na b\t1\nc d\t\n")
     table = read_table(path, needs_label=False)
     assert table.labels is None and len(table) == 2
-    assert "labels are not used because the column 'label' is empty at line 3" in describe(table)
+    assert "labels are not used because the column 'label' is empty at line 3" in describe_rows(table)
     with pytest.raises(ValueError, match="line 3: the label is missing"):
         read_table(path, label_column="label", needs_label=False)
 
@@ -197,7 +197,7 @@ def test_parquet_keeps_the_declared_class_names(tmp_path: Path) -> None:
 def test_describe_shows_what_was_found(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "id\tsentence\tlabel\n1\ta b\tyes\n2\tc d\tno\n")
     expected = "2 rows; text column 'sentence'; label column 'label' (2 classes: no, yes); ignored: id"
-    assert describe(read_table(path, needs_label=True)) == f"{path}: {expected}"
+    assert describe_rows(read_table(path, needs_label=True)) == f"{path}: {expected}"
 
 
 def test_the_hash_is_of_the_content_not_of_the_file(tmp_path: Path) -> None:

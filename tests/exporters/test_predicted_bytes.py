@@ -58,7 +58,7 @@ def test_the_arithmetic_of_matrices_is_that_of_the_shape():
     predicted = predict_bytes(shape, Scheme(None, None))
     n_tables = sum(shape.table_rows.values()) * 64
     assert predicted["embeddings"] == 4 * n_tables
-    assert predicted["weights"] == 4 * sum(rows * columns for rows, columns in shape.matrices)
+    assert predicted["weights"] == 4 * sum(rows * columns * count for (rows, columns), count in shape.matrices)
     assert predicted["embeddings"] + predicted["weights"] + predicted["vectors"] == 4 * shape.n_parameters
 
 

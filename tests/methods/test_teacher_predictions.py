@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from compressor.cli import main
 from compressor.files import write_json
 from compressor.methods.teacher_predictions import CLASSES, ERRORS, last_projection, median_thresholds
-from compressor.run import student_steps as training
+from compressor.run import student_steps
 from compressor.run.planning.plan import plan
 from compressor.training.objective import model_inputs
 from compressor.training.registry import build_options, load_method
@@ -118,7 +118,7 @@ def run(tiny_teacher_dir: Path, tiny_rows: Any, tmp_path_factory: pytest.TempPat
         return log
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "train_stage", watched)
+        patched.setattr(student_steps, "train_stage", watched)
         done = tenmeg_compress(tiny_teacher_dir, tiny_rows, folder)
     assert done.exit_code == 0, done.output
     yield Run(folder, before, after)

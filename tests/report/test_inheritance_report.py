@@ -15,7 +15,7 @@ from compressor.inherit import fold
 from compressor.models.families import family_of, shape_of
 from compressor.packaging.inspection import verify_package
 from compressor.recipe.sections import StageSection
-from compressor.report import fold_certificates as certificates
+from compressor.report import fold_certificates
 from compressor.report.fold_certificates import FILE, check, manifest_block, read, sentence, told
 from compressor.report.report import REPORT_VERSION, html, model_card
 from compressor.run.compress import Outcome, compress
@@ -63,7 +63,7 @@ def put(steps_dir: Path, certificate: Any, name: str = f"train-1-{METHOD}") -> P
 
 
 def test_the_reader_knows_the_version_that_is_written():
-    assert fold.FOLD_VERSION == certificates.VERSION
+    assert fold.FOLD_VERSION == fold_certificates.VERSION
 
 
 def test_a_certificate_is_read_with_its_stage_and_method(certificate, tmp_path):
@@ -161,7 +161,7 @@ def test_the_bytes_of_a_certificate_are_predicted_within_a_tenth(kind, model_typ
     config = context_of(kind, model_type=model_type).student.config.to_dict()
     shape = shape_of(config, 3 if kind == "classification" else 0)
     stage = StageSection(method=METHOD, options=options)
-    once, per_layer = certificates.predicted_bytes([stage, StageSection(method="distill")], model_type, shape)
+    once, per_layer = fold_certificates.predicted_bytes([stage, StageSection(method="distill")], model_type, shape)
     n_empty, n_bytes = (
         len(json.dumps({"inheritance": manifest_block(each)}, indent=2)) + len(model_card({"inheritance": each}))
         for each in ([], [found])
@@ -172,13 +172,13 @@ def test_the_bytes_of_a_certificate_are_predicted_within_a_tenth(kind, model_typ
 @pytest.mark.parametrize("method", [METHOD, "weight_distillation", "weight_inheritance"])
 def test_of_every_method_the_number_of_certified_tensors_is_predicted(method):
     stage, family = StageSection(method=method), family_of("bert")
-    names = certificates.tensor_names(family, 2, 2, stage)
+    names = fold_certificates.tensor_names(family, 2, 2, stage)
     assert len(names) == len(certificate_of(method=method)["tensors"])
 
 
 def test_a_recipe_without_a_fold_predicts_no_bytes_for_it():
     shape = shape_of(context_of().student.config.to_dict(), 3)
-    assert certificates.predicted_bytes([StageSection(method="distill")], "bert", shape) == (0, 0)
+    assert fold_certificates.predicted_bytes([StageSection(method="distill")], "bert", shape) == (0, 0)
 
 
 def test_a_package_with_a_certificate_opens_and_verify_repeats_it(block, tmp_path):

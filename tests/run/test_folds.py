@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compressor.methods.teacher_predictions import CLASSES, counts, ptp_labels
-from compressor.run import finetune as finetuning
-from compressor.run import folds as out_of_fold
+from compressor.run import finetune, folds
 from compressor.run.finetune import load_classifier
 from compressor.run.planning.plan import Plan, plan
 from compressor.student import pretrained
@@ -82,15 +81,15 @@ def test_a_killed_fold_goes_on_at_its_checkpoint_and_answers_the_same(
         yield progress
 
     monkeypatch.setattr("compressor.training.trainer.SAVE_SECONDS", 0.0)  # a checkpoint after every step
-    monkeypatch.setattr(finetuning, "step_bar", watched)
-    whole = out_of_fold.out_of_fold_outputs(planned, options, tmp_path / "whole")
+    monkeypatch.setattr(finetune, "step_bar", watched)
+    whole = folds.out_of_fold_outputs(planned, options, tmp_path / "whole")
     wanted, stop_at = steps.copy(), ("teacher 2 of 2", 3)
     assert stop_at in wanted and wanted[-1] > stop_at
     steps.clear()
     with pytest.raises(KeyboardInterrupt):
-        out_of_fold.out_of_fold_outputs(planned, options, tmp_path / "stopped")
+        folds.out_of_fold_outputs(planned, options, tmp_path / "stopped")
     n_done, stop_at = len(steps), ("", 0)
-    assert np.array_equal(out_of_fold.out_of_fold_outputs(planned, options, tmp_path / "stopped"), whole)
+    assert np.array_equal(folds.out_of_fold_outputs(planned, options, tmp_path / "stopped"), whole)
     assert steps[:n_done] == wanted[:n_done] and n_done <= len(steps) < len(wanted) + 2
     assert steps[n_done][0] == "teacher 2 of 2" and steps[n_done][1] > 1
 
@@ -102,7 +101,7 @@ def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fol
     options = {**BASE_OPTIONS, "base": str(base_dir)}
     planned = plan(make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, stage=stages(**options)))
     run, taught, trained = Prepared(planned, tmp_path), [], []
-    answer, train = out_of_fold._answer, out_of_fold.train_model
+    answer, train = folds._answer, folds.train_model
 
     def watched(prepared: Any, model_dir: Path, path: Path) -> None:
         taught.append((prepared.train.texts, prepared.evaluation.texts))
@@ -114,8 +113,8 @@ def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fol
         trained.append(given[-1])
         train(*given)
 
-    monkeypatch.setattr(out_of_fold, "_answer", watched)
-    monkeypatch.setattr(out_of_fold, "train_model", counted)
+    monkeypatch.setattr(folds, "_answer", watched)
+    monkeypatch.setattr(folds, "train_model", counted)
     with pytest.raises(KeyboardInterrupt):
         run.train(f"train-1-{METHOD}")
     kept = run.journal.steps_dir / f"train-1-{METHOD}.part" / "folds" / "fold-1.npy"
@@ -129,7 +128,7 @@ def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fol
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert facts["out_of_fold"] == 2 and sum(facts[name] for name in CLASSES) == 300
     assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold-1.npy", "fold-2.npy"]
-    outputs = out_of_fold.out_of_fold_outputs(planned, build_options(METHOD, options), folder / "folds")
+    outputs = folds.out_of_fold_outputs(planned, build_options(METHOD, options), folder / "folds")
     labels = np.array([int(label) for label in planned.train.labels or []])
     made = ptp_labels(outputs, labels, facts["t1"], facts["t2"])
     assert counts(made, CLASSES) == {name: facts[name] for name in CLASSES}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from compressor.recipe import recipe as recipes
 from compressor.recipe.recipe import Recipe
-from compressor.run import student_steps as training
+from compressor.run import student_steps
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from tests.support.tiny import make_rows
@@ -44,12 +44,12 @@ class Prepared:
 
     def __init__(self, planned: Plan, folder: Path) -> None:
         self.planned, self.journal = planned, Journal(folder / "steps", lambda _line: None)
-        self.journal.step("vocab", {}, (), lambda part: training.run_vocab(planned, part))
-        self.journal.step("teacher", {}, (), lambda part: training.run_teacher(planned, part))
-        self.journal.step("student", {}, (), lambda part: training.run_student(planned, self.journal, part))
+        self.journal.step("vocab", {}, (), lambda part: student_steps.run_vocab(planned, part))
+        self.journal.step("teacher", {}, (), lambda part: student_steps.run_teacher(planned, part))
+        self.journal.step("student", {}, (), lambda part: student_steps.run_student(planned, self.journal, part))
 
     def train(self, name: str) -> Path:
         def work(part: Path) -> None:
-            training.run_stage(self.planned, self.journal, "student", 1, part)
+            student_steps.run_stage(self.planned, self.journal, "student", 1, part)
 
         return self.journal.step(name, {}, ("student",), work, resumes=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compressor.methods import finetune
-from compressor.run import student_steps as training
+from compressor.run import student_steps
 from compressor.run.monitor import evaluation_batches
 from compressor.run.planning.plan import plan
 from compressor.training.objective import Context, FoldError
@@ -90,8 +90,8 @@ def test_the_context_brings_what_the_objective_asks_for(
         setattr(Asking, attribute, True)
     monkeypatch.setattr(finetune, "Objective", Asking)
     prepared.train(f"train-1-asking-{attribute}")
-    teacher, tokenizer = training.load_teacher(prepared.planned)
-    expected = training.teacher_activations(prepared.planned, teacher, tokenizer)
+    teacher, tokenizer = student_steps.load_teacher(prepared.planned)
+    expected = student_steps.teacher_activations(prepared.planned, teacher, tokenizer)
     found = contexts[0]
     assert (found.teacher is not None, found.activations is not None) == (has_teacher, has_activations)
     if found.teacher is not None:
@@ -104,7 +104,7 @@ def test_the_context_brings_what_the_objective_asks_for(
 
 
 def test_the_batches_of_finish_are_evaluation_rows_as_the_student_reads_them(prepared: Prepared) -> None:
-    tokenizer = training.student_tokenizer(prepared.journal)
+    tokenizer = student_steps.student_tokenizer(prepared.journal)
     batches = evaluation_batches(prepared.planned, tokenizer, 0)
     assert all(set(batch) == {"input_ids", "attention_mask", "token_type_ids"} for batch in batches)
     texts = prepared.planned.evaluation.texts
@@ -117,7 +117,7 @@ def test_an_encoder_reads_both_texts_of_the_evaluation_pairs_one_by_one(tiny_enc
     columns = ["sentence1", "sentence2", "score"]
     train_path = write_table(tmp_path / "train.tsv", columns, rows[:50])
     planned = plan(make_recipe(tiny_encoder_dir, train_path, write_table(tmp_path / "dev.tsv", columns, rows[50:])))
-    tokenizer = training.load_teacher(planned)[1]
+    tokenizer = student_steps.load_teacher(planned)[1]
     batches = evaluation_batches(planned, tokenizer, 0)
     assert sum(len(batch["input_ids"]) for batch in batches) == 64
     first = batches[0]["input_ids"][0][batches[0]["attention_mask"][0].bool()].tolist()

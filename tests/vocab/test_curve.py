@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.support.vocab_teachers import CORPUS, LINES, teacher
-from vocab.comparing import curve as choose
+from vocab.comparing import curve as curve_module
 from vocab.comparing.curve import Bytes, Point, balanced, curve, pick, split
 from vocab.comparing.measures import Measures, Ruler
 
@@ -88,7 +88,7 @@ def test_balanced_files_have_equally_many_texts(files: list[list[str]], seed: in
 
 
 def test_the_example_of_balanced_is_true() -> None:
-    assert doctest.testmod(choose).failed == 0
+    assert doctest.testmod(curve_module).failed == 0
 
 
 # --- the curve

@@ -6,26 +6,23 @@ met, a label that the teacher does not know or a column that is not there stops 
 """
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from compressor.data import labels as tasks
 from compressor.data import splits
-from compressor.data import table as data
-from compressor.data.table import Table
+from compressor.data.labels import check_classes
+from compressor.data.table import Table, describe_rows, read_table, single_texts
 from compressor.models.families import family_of
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
 from compressor.refused import Refused
-from compressor.report import fold_certificates as certificates
-from compressor.run.planning import refusals
-from compressor.run.planning import sizing as shape
+from compressor.report import fold_certificates
+from compressor.run.planning import refusals, sizing
 from compressor.run.planning.kept_states import first_states
 from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.student.pretrained import Pretrained, read_pretrained
@@ -43,7 +40,6 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
-TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Plan:
     spec: TaskSpec
     train: Table
     evaluation: Table
-    choice: shape.Choice
+    choice: sizing.Choice
     max_length: int
     n_steps: int
     seconds: float  # a rough estimate of the training
@@ -102,12 +98,12 @@ class Plan:
         methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
-            f"{shape.depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
+            f"{sizing.depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
             "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
             f"at most {self.max_length} tokens",
-            "train": data.describe(self.train),
-            "eval": data.describe(self.evaluation),
-            "student": f"{shape.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
+            "train": describe_rows(self.train),
+            "eval": describe_rows(self.evaluation),
+            "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
             "bytes": f"predicted {self.choice.n_bytes:,}{f' of {budget}' if budget else ''}: {parts}",
@@ -162,7 +158,7 @@ def plan(recipe: Recipe) -> Plan:
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + family_of(info.config["model_type"]).position_offset
     choice = _choose(recipe, info, train, positions, kind, tokenizer, pretrained, vocabulary)
-    rows = data.single_texts(train) if info.kind == "embedding" else train
+    rows = single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
     first_states(stages, info.shape, choice.shape)  # may refuse
@@ -183,7 +179,7 @@ def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, Gi
 def _resolve(
     recipe: Recipe,
     info: TeacherInfo,
-    choice: shape.Choice,
+    choice: sizing.Choice,
     kind: Kind,
     stages: tuple[StageSection, ...],
     max_length: int,
@@ -222,7 +218,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     offline = recipe.teacher.offline
     needs_label = info.kind != "embedding"
     uses_label = any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
-    train = data.read_table(
+    train = read_table(
         section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
     )
     if section.max_rows is not None and section.max_rows < len(train):
@@ -230,9 +226,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     if section.eval is None:
         train, evaluation = splits.split_holdout(train, section.holdout, recipe.seed)
     else:
-        evaluation = data.read_table(
-            section.eval, **columns, split="validation", offline=offline, needs_label=needs_label
-        )
+        evaluation = read_table(section.eval, **columns, split="validation", offline=offline, needs_label=needs_label)
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
         raise Refused(
             f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
@@ -241,7 +235,7 @@ def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     for table in (train, evaluation):
         labels_of(table, info)
     if info.kind == "classification" and train.labels is not None:
-        tasks.check_classes(train.labels, train.source)
+        check_classes(train.labels, train.source)
     return train, evaluation
 
 
@@ -275,7 +269,7 @@ def _choose(
     tokenizer: Tokenizer,
     pretrained: Pretrained | None,
     vocabulary: GivenVocabulary | None,
-) -> shape.Choice:
+) -> sizing.Choice:
     budget = recipe.budget.to_budget()
     least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
@@ -283,23 +277,19 @@ def _choose(
             f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
             f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
         )
-    forms = Counter(word for text in [*train.texts, *(train.pairs or [])] for word in text.lower().split())
-    most = least + int(TOKENS_PER_WORD_FORM * len(forms))
-    # Cosines feel the rounding of 4 bits more than a largest logit does: finer blocks are worth their bytes.
-    block_size = recipe.quantize.block_size or (16 if info.kind == "embedding" else 32)
-    return shape.choose(
+    return sizing.choose(
         info.shape,
         recipe.student,
-        recipe.quantize.model_copy(update={"block_size": block_size}),
+        sizing.with_blocks(recipe.quantize, info.kind),
         recipe.vocab.size if vocabulary is None else vocabulary.size,
-        (least, most),
+        sizing.vocabulary_range(least, [*train.texts, *(train.pairs or [])]),
         positions,
         kind,
         budget.max_bytes,
         budget.latency.max_ms if budget.latency else None,
-        given=shape.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
+        given=sizing.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
         n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
-        certificates=certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
+        certificates=fold_certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
     )
 
 

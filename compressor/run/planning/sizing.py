@@ -16,7 +16,7 @@ shapes whose estimated time is over it are left out. ``reasons`` says all this a
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,26 +27,10 @@ from exporters.predicted_bytes import predict_bytes
 from exporters.repetition import pattern
 from exporters.shape import Scheme, Shape
 
+TOKENS_PER_WORD_FORM = 0.8  # a corpus of n different words fills about so many tokens beyond the characters
 VOCABULARY_SIZES = (
-    30000,
-    24000,
-    20000,
-    16000,
-    12000,
-    10000,
-    8000,
-    7000,
-    6000,
-    5000,
-    4500,
-    4000,
-    3500,
-    3000,
-    2500,
-    2000,
-    1500,
-    1000,
-)
+    30000, 24000, 20000, 16000, 12000, 10000, 8000, 7000, 6000, 5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000,
+)  # fmt: skip
 FFN_SHARES = (1.0, 11 / 12, 5 / 6, 3 / 4, 2 / 3, 7 / 12, 1 / 2, 5 / 12, 1 / 3, 1 / 4, 1 / 6)
 MARGIN = 0.995  # the prediction may be off by half a percent
 DEFAULT_MAX_BYTES = 10_000_000
@@ -148,6 +132,17 @@ def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, least_vocabulary
         + (0.2 if scheme.weight_bits == 4 else 0.0)
         + (0.1 if scheme.embedding_bits == 4 else 0.0)
     )
+
+
+def vocabulary_range(least: int, texts: Iterable[str]) -> tuple[int, int]:
+    """Return the smallest vocabulary and about the largest that the texts fill."""
+    forms = {word for text in texts for word in text.lower().split()}
+    return least, least + int(TOKENS_PER_WORD_FORM * len(forms))
+
+
+def with_blocks(quantize: QuantizeSection, kind: str) -> QuantizeSection:
+    """Fill in the block size: cosines feel the rounding of 4 bits more than a largest logit does, finer blocks pay."""
+    return quantize.model_copy(update={"block_size": quantize.block_size or (16 if kind == "embedding" else 32)})
 
 
 def estimate_ms(shape: Shape, scheme: Scheme) -> float:
