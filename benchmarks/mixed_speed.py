@@ -26,8 +26,8 @@ from compressor.data.table import read_table
 from compressor.files import write_json
 from exporters.measuring.machine import machine, versions
 from vocab.mixing import masking
-from vocab.mixing.cut import CutRows, MixedRows
-from vocab.mixing.mixed import MixedTokenizer, Mixture, chosen_units, draw, flat_units, mix, select
+from vocab.mixing.cut import CutRows, MixedRows, select
+from vocab.mixing.mixed import MixedTokenizer, Mixture, chosen_units, draw, flat_units, mix
 from vocab.mixing.units import Integers
 from vocab.train import train_vocabulary
 

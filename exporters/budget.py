@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 from exporters.refused import Refused
 
 SIZE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-PERCENTILES = ("p50", "p95", "p99")
 
 
 class OverBudget(Exception):

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
-from compressor.packaging.build import EXPORT_VERSION, package_export, scheme_of
+from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
 from compressor.packaging.samples import sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
-from exporters.shape import Scheme
 
 if TYPE_CHECKING:
     from compressor.data.table import Table
@@ -58,9 +57,7 @@ def export_folder(
     ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
     """
     from compressor.models.teacher import load_tokenizer, read_teacher
-    from exporters.graph.optimize import optimize
     from exporters.graph.stored_once import check_checkpoint
-    from exporters.to_onnx import export_model
     from exporters.to_ort import write_ort
     from vocab.save import save_tokenizer
 
@@ -70,12 +67,11 @@ def export_folder(
     length = max_length or info.max_length
     with new_folder(out_dir, overwrite) as part:
         model_path = part / "model.onnx"
-        exported = export_model(info.folder, model_path, info.task, length, info.pooling, allow_pickle=allow_pickle)
-        optimized = optimize(model_path, model_path)
+        exported, optimized = export_graph(info, model_path, length, allow_pickle=allow_pickle)
         stored = check_checkpoint(model_path, exported.parameters)
         save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, tokenizer_config(info.folder), length)
         write_json(part / "config.json", info.config)
-        quantized = _quantize(model_path, part / "model_quantized.onnx", scheme)
+        quantized = quantize_graph(model_path, part / "model_quantized.onnx", scheme)
         facts = {
             "version": EXPORT_VERSION,
             "task": info.task,
@@ -123,7 +119,7 @@ def quantize_file(
     if registry.get_format_from_file_extension(out.suffix) not in (None, "protobuf"):
         raise Refused(f"--output {out} would be taken for text, expected an ONNX file. Let it end in .onnx.")
     try:
-        counts = _quantize(onnx_file, out, scheme)
+        counts = quantize_graph(onnx_file, out, scheme)
     except DecodeError as error:
         raise Refused(
             f"quantize: {onnx_file} is not a whole ONNX file ({error}). Export it again with 'tenmeg export'."
@@ -164,15 +160,6 @@ def make_package(
         manifest = runtime.load(part).manifest
     archive = write_archive(out, out.with_name(f"{out.name}.zip"))
     return {"output": str(out), "archive": str(archive), "bytes": package_bytes(out), "task": manifest["task"]}
-
-
-def _quantize(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
-    from exporters.graph.quantize import quantize
-    from exporters.graph.stored_once import identity_of
-
-    if scheme.weight_bits is None:
-        return {"scheme": scheme.name, "stored": identity_of(source)._asdict()}
-    return {"scheme": scheme.name, "block_size": scheme.block_size, **quantize(source, out, scheme)._asdict()}
 
 
 def _parities(

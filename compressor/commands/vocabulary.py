@@ -262,16 +262,8 @@ def lines_of(found: "Curve", picked: "Pick | None", choice: "Choice") -> list[st
     names = list(found.n_texts)
     by_file = names if len(names) > 1 else []
     short = [Path(name).name[-14:] for name in by_file]
-    head = [
-        "tokens",
-        "per text",
-        *short,
-        "one-token words",
-        "teacher's tokens",
-        "time",
-        "vocabulary bytes",
-        "package bytes",
-    ]
+    head = ["tokens", "per text", *short, "one-token words", "teacher's tokens", "time"]
+    head += ["vocabulary bytes", "package bytes"]
     rows = []
     for size, measures, *n_bytes in [
         ("teacher", found.teacher, "", ""),

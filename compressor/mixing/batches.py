@@ -18,6 +18,7 @@ from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.training.objective import Mixing
 from vocab.mixing import masking, mixed
+from vocab.mixing.cut import MixedRows, select
 from vocab.surfaces import spec_of, unknown_token
 
 
@@ -32,7 +33,7 @@ class Tokens(NamedTuple):
 
 def encode_mixed(
     teacher: Tokenizer, student: Tokenizer, table: Table, max_length: int
-) -> tuple[mixed.MixedRows, EncodedRows]:
+) -> tuple[MixedRows, EncodedRows]:
     """Cut all rows by both tokenizers, once; the student's cut also as plain ``compressor.batches.encoded``."""
     rows = mixed.MixedTokenizer(teacher, student, max_length).encode(table.texts, table.pairs)
     cut = rows.student
@@ -74,7 +75,7 @@ class MixedCollator:
 
     def __init__(
         self,
-        rows: mixed.MixedRows,
+        rows: MixedRows,
         plain: Collator,
         tokens: Tokens,
         mixing: Mixing,
@@ -130,7 +131,7 @@ class MixedCollator:
         actions = masking.choose(self.rows, indices, self.mixing.masked, rng)
         _, starts = mixed.chosen_units(self.rows, indices)
         (our_mask, their_mask), (our_pool, _) = self.tokens.mask, self.tokens.pools
-        cut = mixed.select(self.rows.student, indices)
+        cut = select(self.rows.student, indices)
         ids, labels = masking.apply(cut.ids, mixed.flat_units(cut, starts), actions, our_mask, our_pool, rng)
         every = self.mixing.every
         _, read_starts = mixed.chosen_units(self.rows, indices[::every])

@@ -14,17 +14,8 @@ from compressor.refused import Refused
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
 
-__all__ = [
-    "FAMILIES",
-    "Family",
-    "Shape",
-    "config_numbers",
-    "family_of",
-    "n_passes",
-    "pattern",
-    "plain_type",
-    "shape_of",
-]
+# What methods need of shapes: they know no exporters.
+__all__ = ["Shape", "n_passes", "pattern", "plain_type"]
 
 # Roles inside one layer. Values are module names relative to the layer.
 BERT_LAYER = MappingProxyType(

@@ -6,13 +6,13 @@ the user allows them. :func:`cache_outputs` runs every training row through the 
 need in ``.npy`` shards that are read by memory map; a shard that is there is not computed again.
 """
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.files import sha256_file
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
 from compressor.models.families import family_of, shape_of
 from compressor.recipe.sections import TeacherSection
@@ -158,21 +158,9 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
     family = family_of(info.config["model_type"], for_export=True)
     extra = family.without_pooler if info.task == "feature-extraction" else {}
-    try:
-        model = auto_class.from_pretrained(
-            info.folder,
-            dtype="float32",
-            attn_implementation="sdpa",
-            use_safetensors=None if allow_pickle else True,
-            trust_remote_code=trust_remote_code,
-            **extra,
-        )
-    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refused(
-            f"teacher: the weights in {info.folder} cannot be read ({first}). The file is damaged or not a checkpoint "
-            f"of {info.config['model_type']}; download it again."
-        ) from error
+    how = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
+    where = f"teacher: the weights in {info.folder}"
+    model = read_model(auto_class, info.folder, where, info.config["model_type"], allow_pickle, **how)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise Refused(
@@ -183,14 +171,36 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     return model.eval()
 
 
+def read_model(model_class: Any, folder: Path, where: str, model_type: str, allow_pickle: bool, **how: Any) -> Any:
+    """Return what ``model_class.from_pretrained`` makes of a folder, in float32; what it cannot read is refused.
+
+    Args:
+        model_class: of transformers.
+        folder: of the checkpoint.
+        where: begins the sentence of a refusal.
+        model_type: what the weights should be of.
+        allow_pickle: whether .bin files may be loaded.
+        **how: other arguments of ``from_pretrained``, which are of many types.
+    """
+    try:
+        return model_class.from_pretrained(
+            folder, dtype="float32", use_safetensors=None if allow_pickle else True, **how
+        )
+    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refused(
+            f"{where} cannot be read ({first}). The file is damaged or not a checkpoint of {model_type}; download it "
+            "again."
+        ) from error
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """Return the sha256 of the configuration, tokenizer and weight files."""
     found = {}
     for path in sorted(folder.rglob("*")):
         is_wanted = path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin")
         if path.is_file() and is_wanted and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = sha256_file(path)
     return found
 
 

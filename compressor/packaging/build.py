@@ -1,7 +1,7 @@
-"""The package of a folder that ``tenmeg export`` wrote, and the bits that flags ask for."""
+"""From a saved model to a clean graph, from that to fewer bits, and from an export folder to a package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.files import read_json
 from compressor.refused import Refused
@@ -9,6 +9,9 @@ from exporters.shape import Scheme
 
 if TYPE_CHECKING:
     from compressor.data.table import Table
+    from compressor.models.teacher import TeacherInfo
+    from exporters.graph.optimize import OptimizeResult
+    from exporters.to_onnx import ExportResult
 
 EXPORT_VERSION = 1
 N_CASES = 5
@@ -20,6 +23,28 @@ def scheme_of(quantize: str | None, embedding_bits: int | None, block_size: int 
         return Scheme(None, None)
     bits = 4 if quantize == "int4" else 8
     return Scheme(bits, embedding_bits or bits, block_size or 32)  # type: ignore[arg-type]
+
+
+def export_graph(
+    info: "TeacherInfo", path: Path, max_length: int, *, model_dir: Path | None = None, allow_pickle: bool = False
+) -> tuple["ExportResult", "OptimizeResult"]:
+    """Write the clean float graph of a teacher, or of the student in ``model_dir``."""
+    from exporters.graph.optimize import optimize
+    from exporters.to_onnx import export_model
+
+    folder = model_dir or info.folder
+    exported = export_model(folder, path, info.task, max_length, info.pooling, allow_pickle=allow_pickle)
+    return exported, optimize(path, path)
+
+
+def quantize_graph(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
+    """Write the graph in the bits of the scheme and return what is counted in it; float bits write nothing."""
+    from exporters.graph.quantize import quantize
+    from exporters.graph.stored_once import identity_of
+
+    if scheme.weight_bits is None:
+        return {"scheme": scheme.name, "stored": identity_of(source)._asdict()}
+    return {"scheme": scheme.name, "block_size": scheme.block_size, **quantize(source, out, scheme)._asdict()}
 
 
 def package_export(source: Path, table: "Table", part: Path) -> None:

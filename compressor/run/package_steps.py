@@ -17,7 +17,9 @@ import numpy.typing as npt
 from compressor.batches.outputs import predictor
 from compressor.data import splits
 from compressor.files import read_json, write_json
+from compressor.models.teacher import load_tokenizer
 from compressor.packaging import baselines
+from compressor.packaging.build import export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
 from compressor.report import fold_certificates
@@ -28,15 +30,12 @@ from compressor.run.student_steps import student_tokenizer
 from compressor.student.student import load_student
 from compressor.tasks.metrics import evaluate, targets_of
 from edge_demo import runtime
-from exporters.graph.optimize import optimize
-from exporters.graph.quantize import quantize
-from exporters.graph.stored_once import check_checkpoint, identity_of
+from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
 from exporters.measuring.answers import graph_predictor
 from exporters.measuring.machine import versions
 from exporters.package import PackageInfo, SelfTestCase, make_cases, write_package
 from exporters.shape import Scheme
-from exporters.to_onnx import export_model
 
 PARITY_ROWS = 200
 N_CASES = 5
@@ -70,32 +69,24 @@ class Sources:
 
     def export(self, part: Path) -> None:
         """Write the clean float graph."""
-        info = self.planned.info
-        raw = part / "raw.onnx"
-        result = export_model(self.model_dir, raw, info.task, self.planned.max_length, info.pooling)
-        optimized = optimize(raw, part / "model.onnx")
-        raw.unlink()
+        path, info = part / "model.onnx", self.planned.info
+        result, optimized = export_graph(info, path, self.planned.max_length, model_dir=self.model_dir)
         write_json(
             part / "export.json",
             {
                 "inputs": list(result.inputs),
                 "before": optimized.ops_before,
                 "after": optimized.ops_after,
-                "stored": check_checkpoint(part / "model.onnx", result.parameters)._asdict(),
+                "stored": check_checkpoint(path, result.parameters)._asdict(),
             },
         )
 
     def quantize(self, part: Path) -> None:
         """Write the graph in the planned bits; nothing may be left in float."""
-        source = self.journal.folder("export") / "model.onnx"
-        scheme = self.planned.scheme
-        if scheme.weight_bits is None:
-            shutil.copyfile(source, part / "model.onnx")
-            stored = identity_of(part / "model.onnx")._asdict()
-            write_json(part / "quantize.json", {"scheme": scheme.name, "stored": stored})
-            return
-        result = quantize(source, part / "model.onnx", scheme)
-        write_json(part / "quantize.json", {"scheme": scheme.name, "block_size": scheme.block_size, **result._asdict()})
+        source, out = self.journal.folder("export") / "model.onnx", part / "model.onnx"
+        write_json(part / "quantize.json", quantize_graph(source, out, self.planned.scheme))
+        if self.planned.scheme.weight_bits is None:
+            shutil.copyfile(source, out)
 
     def verify(self, part: Path) -> None:
         """Measure the quantised model as a package: parity, quality, latency, memory; and what stands beside it."""
@@ -261,17 +252,12 @@ class Sources:
         return found
 
     def _teacher_int8(self, part: Path) -> dict[str, Any]:
-        from compressor.models.teacher import load_tokenizer
-
         planned, info = self.planned, self.planned.info
         with tempfile.TemporaryDirectory(dir=part) as name:
             folder = Path(name)
-            exported = export_model(
-                info.folder, folder / "raw.onnx", info.task, info.max_length, info.pooling,
-                allow_pickle=planned.resolved.teacher.allow_pickle,
-            )  # fmt: skip
-            optimize(folder / "raw.onnx", folder / "model.onnx")
-            quantize(folder / "model.onnx", folder / "int8.onnx", Scheme(8, 8))
+            allow_pickle = planned.resolved.teacher.allow_pickle
+            exported, _ = export_graph(info, folder / "model.onnx", info.max_length, allow_pickle=allow_pickle)
+            quantize_graph(folder / "model.onnx", folder / "int8.onnx", Scheme(8, 8))
             tokenizer = load_tokenizer(info.folder)._tokenizer
             output = OUTPUT_OF[planned.spec.kind]
             predict = graph_predictor(folder / "int8.onnx", tokenizer, info.max_length, exported.inputs, output)

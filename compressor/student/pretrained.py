@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, tokenizer_config
 from compressor.models.families import family_of, shape_of
-from compressor.models.teacher import TeacherInfo, find_folder, hash_files, load_tokenizer, read_teacher
+from compressor.models.teacher import TeacherInfo, find_folder, hash_files, load_tokenizer, read_model, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -138,22 +138,12 @@ def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict
     is_encoder = task == "feature-extraction"
     extra = family_of(pretrained.config["model_type"]).without_pooler if is_encoder else {}
     model_class: Any = AutoModel if is_encoder else AutoModelForSequenceClassification
-    try:
-        with torch.random.fork_rng(devices=[]):  # what is missing is drawn, and not used
-            model, report = model_class.from_pretrained(
-                pretrained.folder,
-                dtype="float32",
-                use_safetensors=None if allow_pickle else True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **extra,
-            )
-    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refused(
-            f"--pretrained {pretrained.name}: its weights cannot be read ({first}). The file is damaged or not a "
-            f"checkpoint of {pretrained.config['model_type']}; download it again."
-        ) from error
+    how = {"trust_remote_code": False, "output_loading_info": True, **extra}
+    where = f"--pretrained {pretrained.name}: its weights"
+    with torch.random.fork_rng(devices=[]):  # what is missing is drawn, and not used
+        model, report = read_model(
+            model_class, pretrained.folder, where, pretrained.config["model_type"], allow_pickle, **how
+        )
     missing = set(report["missing_keys"])
     found = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
     for name, tensor in found.items():

@@ -12,7 +12,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +56,8 @@ class Optimisation:
 def optimisation_of(stage: "StageSection", seed: int) -> Optimisation:
     """Return the optimisation of a stage in which nothing is left open."""
     assert stage.epochs is not None and stage.learning_rate is not None and stage.batch_size is not None
-    return Optimisation(
-        epochs=stage.epochs,
-        learning_rate=stage.learning_rate,
-        batch_size=stage.batch_size,
-        warmup=stage.warmup,
-        weight_decay=stage.weight_decay,
-        seed=seed,
-        micro_batch=stage.micro_batch,
-        evaluate_every=stage.evaluate_every,
-    )
+    same = {each.name: getattr(stage, each.name) for each in fields(Optimisation) if each.name != "seed"}
+    return Optimisation(seed=seed, **same)
 
 
 class StageTrainer(Trainer):

@@ -34,7 +34,7 @@ from compressor.training.registry import build_options, load_method
 from exporters.pooling import Pooling
 from tests.support.tiny import make_rows, tiny_tokenizer
 from vocab.mapping import VocabMap, map_vocabulary
-from vocab.mixing.mixed import MixedRows
+from vocab.mixing.cut import MixedRows
 from vocab.train import train_vocabulary
 
 N_ROWS, MAX_LENGTH, STUDENT_SIZE = 24, 48, 150

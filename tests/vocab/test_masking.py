@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.vocab_teachers import AWKWARD, AWKWARD_TEXTS, LINES, student, teacher
+from vocab.mixing.cut import select
 from vocab.mixing.masking import IGNORE, KEPT, MASKED, RANDOM, UNTOUCHED, apply, choose, mask_mixture, replacement_pool
-from vocab.mixing.mixed import MixedTokenizer, chosen_units, draw, flat_units, mix, select
+from vocab.mixing.mixed import MixedTokenizer, chosen_units, draw, flat_units, mix
 
 PAIRINGS = {
     "bert to wordpiece": ("bert", "wordpiece"),

@@ -28,7 +28,8 @@ from tests.support.mixed_pairings import (
 )
 from tests.support.vocab_teachers import AWKWARD_TEXTS, LINES, unknown_id
 from vocab.mixing import mixed
-from vocab.mixing.mixed import MixedTokenizer, chosen_units, draw, mix, select
+from vocab.mixing.cut import select
+from vocab.mixing.mixed import MixedTokenizer, chosen_units, draw, mix
 
 # --- 1: the ends
 

@@ -34,18 +34,6 @@ from vocab.mixing.units import (
 from vocab.refused import Refused
 from vocab.surfaces import bare, spec_of, special_tokens, vocab_of
 
-__all__ = [
-    "CutRows",
-    "MixedRows",
-    "MixedTokenizer",
-    "Mixture",
-    "chosen_units",
-    "draw",
-    "flat_units",
-    "mix",
-    "select",
-]
-
 CHUNK = 1024  # rows encoded at a time
 
 
