@@ -87,7 +87,7 @@ def run(job: Job, data: Path, sst2_teacher: Path, work: Path) -> dict[str, Any]:
 def find_teacher(job: Job, data: Path, sst2_teacher: Path, work: Path) -> Path:
     """Return the teacher of a job, fine-tuned first where it has to be."""
     from compressor.recipe.recipe import finetune_job
-    from compressor.run.compress import finetune
+    from compressor.run.finetune import finetune
 
     if job.teacher in ("sst2", "minilm"):
         return sst2_teacher if job.teacher == "sst2" else teacher_folder()

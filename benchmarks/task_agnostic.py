@@ -65,7 +65,7 @@ def recipe(data: Path, rows: int) -> dict[str, Any]:
 def finetuned(model: Path, name: str, data: Path, output: Path) -> dict[str, Any]:
     """Fine-tune one student on one task and return its score."""
     from compressor.recipe.recipe import finetune_job
-    from compressor.run.compress import finetune
+    from compressor.run.finetune import finetune
 
     found = output / "finetune.json"
     if not found.is_file():

@@ -72,7 +72,7 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
 def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
     from compressor.recipe.recipe import finetune_job
-    from compressor.run.compress import finetune as make_teacher
+    from compressor.run.finetune import finetune as make_teacher
 
     job = finetune_job(to_recipe({**values, "method": ("finetune",)}))
     done = make_teacher(job, output, overwrite=overwrite, echo=say)
@@ -187,7 +187,7 @@ def report(report_json: Path, output: Path, as_json: bool) -> None:
 @flags("as_json")
 def methods(name: str | None, as_json: bool) -> None:
     """List the training methods, or tell what NAME does and which options it has."""
-    from compressor.commands.lists import describe_methods
+    from compressor.training.registry import describe_methods
 
     done, lines = describe_methods(name)
     result(done, lines)

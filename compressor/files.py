@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield another name to write a file or folder under, which becomes ``path`` when all went well."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    yield unfinished
+    unfinished.rename(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.rename(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:
@@ -30,6 +37,16 @@ def sha256_file(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of a checkpoint's configuration, tokenizer and weight files."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        is_wanted = path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin")
+        if path.is_file() and is_wanted and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            found[path.relative_to(folder).as_posix()] = sha256_file(path)
+    return found
 
 
 @contextlib.contextmanager

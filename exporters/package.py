@@ -229,11 +229,7 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 
 
 def make_cases(
-    model_path: Path,
-    tokenizer_dir: Path,
-    info: PackageInfo,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None = None,
+    model_path: Path, tokenizer_dir: Path, info: PackageInfo, texts: Sequence[str], pairs: Sequence[str] | None = None
 ) -> list[SelfTestCase]:
     """Run the model on ``texts`` (with ``pairs``) and return what it answered, as self-test cases."""
     import tokenizers  # here, because writing a package needs no runtime

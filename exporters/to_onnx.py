@@ -28,7 +28,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-from exporters.graph.optimize import strip
+from exporters.graph.optimize import save, strip
 from exporters.graph.stored_once import digest
 from exporters.heads.classification import Classifier
 from exporters.heads.embedding import Embedder
@@ -94,10 +94,7 @@ def export_model(
     strip(graph)  # stack traces with paths of this machine, in every node and value
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, facts)
-    onnx.checker.check_model(graph)
-    temporary = out_path.with_name(out_path.name + ".tmp")
-    temporary.write_bytes(graph.SerializeToString(deterministic=True))
-    temporary.replace(out_path)
+    save(graph, out_path)
     parameters = {digest(tensor.detach().numpy()): name for name, tensor in model.named_parameters()}
     n_bytes = out_path.stat().st_size
     return ExportResult(out_path, tuple(names), tuple(outputs), len(graph.graph.node), n_bytes, parameters)

@@ -31,13 +31,7 @@ from vocab.surfaces import (
 from vocab.wordpiece import Lexicon
 
 FORMAT_VERSION = 1
-SAME_ROLE = (
-    ("[PAD]", "<pad>"),
-    ("[UNK]", "<unk>"),
-    ("[CLS]", "<s>"),
-    ("[SEP]", "</s>"),
-    ("[MASK]", "<mask>"),
-)
+SAME_ROLE = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

@@ -46,11 +46,7 @@ def tokenizer_config(spec: Spec, teacher_config: dict[str, object], max_length: 
     has_types = _has_token_types(spec) and not teacher_class.startswith(WITHOUT_TOKEN_TYPES)
     names = ["input_ids", "token_type_ids", "attention_mask"] if has_types else ["input_ids", "attention_mask"]
     config: dict[str, object] = {key: teacher_config[key] for key in KEPT_KEYS if teacher_config.get(key) is not None}
-    config |= {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_length,
-        "model_input_names": names,
-    }
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length, "model_input_names": names}
     config.setdefault("clean_up_tokenization_spaces", False)
     config |= _roles(spec, teacher_config)
     if has_types and _is_bert(spec):

@@ -14,6 +14,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,9 +115,9 @@ def prepare(prepared: Prepared, arm: dict[str, Any]) -> dict[str, Any]:
 
     planned = plan(from_dict(recipe_of(prepared, arm, 0)))
     journal = _journal(prepared.folder)
-    journal.step("vocab", _shared_key(planned), (), lambda part: student_steps.run_vocab(planned, part))
+    journal.step("vocab", _shared_key(planned), (), partial(student_steps.run_vocab, planned))
     teacher_key = {"teacher": planned.info.hashes, "train": planned.train.sha256, "eval": planned.evaluation.sha256}
-    journal.step("teacher", teacher_key, (), lambda part: student_steps.run_teacher(planned, part), resumes=True)
+    journal.step("teacher", teacher_key, (), partial(student_steps.run_teacher, planned), resumes=True)
     reference = json.loads((journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
     return {
         "rows": {"train": len(planned.train), "eval": len(planned.evaluation)},
@@ -127,7 +128,7 @@ def prepare(prepared: Prepared, arm: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared_key(planned: Any) -> dict[str, Any]:  # Any: a Plan, which imports torch
-    return {"vocab": planned.resolved.vocab.model_dump(), "train": planned.train.sha256, "length": planned.max_length}
+    return {"vocab": planned.resolved.digest("vocab"), "train": planned.train.sha256, "length": planned.max_length}
 
 
 def _journal(folder: Path) -> Any:
@@ -162,8 +163,8 @@ def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
         if is_shared:
             (journal.folder("vocab")).symlink_to(shared / "vocab")
         else:
-            journal.step("vocab", {}, (), lambda part: student_steps.run_vocab(planned, part))
-        journal.step("student", {}, (), lambda part: student_steps.run_student(planned, journal, part))
+            journal.step("vocab", {}, (), partial(student_steps.run_vocab, planned))
+        journal.step("student", {}, (), partial(student_steps.run_student, planned, journal))
         before, stages = "student", []
         for number, stage in enumerate(planned.resolved.stage, start=1):
             step = f"train-{number}-{stage.method}"
@@ -198,7 +199,7 @@ def finetuned_teacher(
     """Fine-tune the all-MiniLM-L6-v2 of the extra ``demo`` into ``folder``, where it is not there yet."""
     from benchmarks.docstring_search import teacher_folder
     from compressor.recipe.recipe import finetune_job
-    from compressor.run.compress import finetune
+    from compressor.run.finetune import finetune
 
     if not folder.is_dir():
         job = {

@@ -1,1 +1,1 @@
-"""What stands behind the command line: flags, console, doctor, lists, single steps on folders and on vocabularies."""
+"""What stands behind the command line: flags, console, doctor, single steps on folders and on vocabularies."""

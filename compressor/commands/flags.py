@@ -142,10 +142,7 @@ FLAGS: dict[str, Flag] = {
         {"type": click.Choice(["auto", "int8", "int4", "none"])},
     ),
     "embedding_bits": Flag(
-        "Bits of the embedding tables.",
-        "as --quantize",
-        "quantize.embedding_bits",
-        {"type": click.Choice([4, 8])},
+        "Bits of the embedding tables.", "as --quantize", "quantize.embedding_bits", {"type": click.Choice([4, 8])}
     ),
     "format": Flag(
         "Also write onnxruntime's own format, for its mobile builds, beside the ONNX file.",

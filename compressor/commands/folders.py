@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
-from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
-from compressor.packaging.samples import sample_rows
+from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps, sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused

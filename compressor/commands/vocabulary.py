@@ -83,11 +83,6 @@ def draw_curve(
     balance: bool = False,
     max_size: str | None = None,
     vocab_bytes: str | None = None,
-    layers: int | None = None,
-    repeat: str | list[int] | None = None,
-    hidden: int | None = None,
-    heads: int | None = None,
-    ffn: int | None = None,
     quantize: Any = None,  # a scheme's name; the flag's own check
     embedding_bits: Any = None,
     block_size: Any = None,
@@ -98,6 +93,7 @@ def draw_curve(
     revision: str | None = None,
     offline: bool = False,
     overwrite: bool = False,
+    **shape: Any,  # keys of [student]: layers, hidden, heads, ffn, repeat
 ) -> tuple[dict[str, Any], list[str]]:
     """Measure vocabularies of several sizes, pick one, write curve.json and curve.svg; return the result and its lines.
 
@@ -115,7 +111,6 @@ def draw_curve(
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
     files = read_files(train_files, text_column, pair_column, offline)
-    shape = {"layers": layers, "hidden": hidden, "heads": heads, "ffn": ffn, "repeat": repeat}
     bits = {"scheme": quantize or "auto", "embedding_bits": embedding_bits, "block_size": block_size}
     source = {"teacher": {"path": teacher}, "data": {"train": train_files[0]}}
     run = from_dict({**source, "student": shape, "quantize": bits})  # refuses in the sentences of a recipe

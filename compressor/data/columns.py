@@ -6,15 +6,14 @@ flag to use, and everything found is handed back to be shown. Naming only the te
 second text is then never guessed.
 """
 
-import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from compressor.data.labels import number
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 
 How = Literal["flag", "name", "content"]
 
@@ -129,8 +128,7 @@ def match_name(wanted: str, names: Sequence[str], source: str, flag: str) -> str
     loose = [name for name in names if name.casefold() == wanted.strip().casefold()]
     if len(loose) == 1:
         return loose[0]
-    near = difflib.get_close_matches(wanted, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(wanted, names)
     raise Refused(f"{source}: {flag} {wanted!r} is not a column.{hint} Columns: {_listed(names)}.")
 
 
@@ -156,7 +154,7 @@ def _find_texts(values: Mapping[str, Sequence[object]], source: str, pair: str |
 
 
 def _text_by_content(prose: Mapping[str, Sequence[object]], values: Mapping[str, Sequence[object]], source: str) -> str:
-    lengths = {name: _mean_length(cells) for name, cells in prose.items() if _is_prose(cells)}
+    lengths = {name: _mean(cells, len) for name, cells in prose.items() if _is_prose(cells)}
     ranked = sorted(lengths, key=lambda name: -lengths[name])
     if len(values) == 1 and prose:
         return next(iter(prose))
@@ -171,7 +169,7 @@ def _text_by_content(prose: Mapping[str, Sequence[object]], values: Mapping[str,
 
 
 def _find_label(values: Mapping[str, Sequence[object]], source: str, needed: bool) -> tuple[str, How] | None:
-    short = [name for name, cells in values.items() if _mean_words(cells) <= 6]
+    short = [name for name, cells in values.items() if _mean(cells, lambda text: len(text.split())) <= 6]
     exact = [[name for name in short if _key(name) in names] for names in LABEL_NAMES]
     every = _names("").union(*LABEL_NAMES)
     last = [name for name in short if every.intersection(words_of(name)[-1:])]
@@ -226,14 +224,9 @@ def is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _mean_words(cells: Sequence[object]) -> float:
+def _mean(cells: Sequence[object], measure: Callable[[str], int]) -> float:
     strings = _strings(cells)
-    return sum(len(string.split()) for string in strings) / max(1, len(strings))
-
-
-def _mean_length(cells: Sequence[object]) -> float:
-    strings = _strings(cells)
-    return sum(map(len, strings)) / max(1, len(strings))
+    return sum(map(measure, strings)) / max(1, len(strings))
 
 
 def _is_wordy(cells: Sequence[object]) -> bool:

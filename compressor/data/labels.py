@@ -6,13 +6,12 @@ A column of labels is matched as a whole by one rule, the first that explains ev
 ``negative``). A label that no rule explains is refused with its row: a wrong guess would look like a bad model.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 
 Task = Literal["text-classification", "feature-extraction"]
 Kind = Literal["classification", "regression", "embedding"]
@@ -166,8 +165,7 @@ def _by_beginning(label: str, by_name: Mapping[str, int]) -> int | None:
 
 def _unknown_label(source: str, row: int, unknown: str, known: list[str]) -> str:
     shown = ", ".join(known[:12]) + (f" ... ({len(known)} in all)" if len(known) > 12 else "")
-    near = difflib.get_close_matches(unknown, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(unknown, known)
     if all(_GENERIC.fullmatch(name) for name in known):
         hint = f" The teacher's labels carry no names, so the column must hold ids from 0 to {len(known) - 1}."
     text = unknown if len(unknown) <= 60 else unknown[:60] + "..."

@@ -1,10 +1,26 @@
 """Rows held out, dealt into folds or drawn, by seed: rows with the same texts always stay together."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from compressor.data.table import Table, select
+from compressor.data.table import Table, read_table, select
 from compressor.refused import Refused
+
+
+def read_rows(section: Any, seed: int, *, offline: bool, needs_label: tuple[bool, bool]) -> tuple[Table, Table]:
+    """Return training and evaluation rows; ``needs_label`` says of each whether a label must be there.
+
+    ``section`` is the [data] of a recipe, whose module stands on the same floor as this one.
+    """
+    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
+    train = read_table(section.train, **columns, offline=offline, needs_label=needs_label[0])
+    if section.max_rows is not None:
+        train = subset(train, section.max_rows, seed)
+    if section.eval is None:
+        return split_holdout(train, section.holdout, seed)
+    return train, read_table(section.eval, **columns, split="validation", offline=offline, needs_label=needs_label[1])
 
 
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:

@@ -74,15 +74,12 @@ def choose_strategy(teacher: Shape, student: Shape, wanted: str) -> str:
     advice = f"Use a --hidden that is a multiple of {size}."
     if heads:
         advice = f"Use --heads {' or '.join(map(str, heads))}."
+    only = "" if wanted == "auto" else f" and strategy = {wanted!r}"
     raise Refused(
         f"recipe: [[stage]] 'weight_inheritance' got a student of {student.heads} heads of "
         f"{student.hidden // student.heads} and a teacher of {teacher.heads} heads of {size}, expected as many heads "
-        f"(strategy 'dim') or heads of the same size (strategy 'head'){_only(wanted)}. {advice}"
+        f"(strategy 'dim') or heads of the same size (strategy 'head'){only}. {advice}"
     )
-
-
-def _only(wanted: str) -> str:
-    return "" if wanted == "auto" else f" and strategy = {wanted!r}"
 
 
 def find_groups(slots: Iterable[Slot], teacher: Shape, student: Shape, strategy: str) -> list[Group]:

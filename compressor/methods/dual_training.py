@@ -25,69 +25,45 @@ from torch import Tensor, nn
 
 from compressor.batches.teacher_cache import spread_layers
 from compressor.mixing.projections import SharedProjections
-from compressor.mixing.teacher import MaskedHead, MixedTeacher, live_teacher, masked_head, teacher_weights
+from compressor.mixing.teacher import MaskedHead, MixedOptions, MixedTeacher, live_teacher, masked_head
 from compressor.models.families import family_of, n_passes
 from compressor.models.slots import pick_layers
 from compressor.refused import Refused
 from compressor.student.copied import mapped_table
 from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
-from compressor.training.objective import (
-    Context,
-    MethodOptions,
-    Mixing,
-    check_choice,
-    check_masked,
-    check_shares,
-    model_inputs,
-)
+from compressor.training.objective import Context, Mixing, check_choice, model_inputs
 
 logger = logging.getLogger(__name__)
 CACHED = ("labels", "teacher_output", "teacher_states", "teacher_units")
 
 
 @dataclass(frozen=True)
-class Options(MethodOptions):
+class Options(MixedOptions):
     """Knobs of ``dual_training``."""
 
-    objective: str = "task"  # or "mlm"
+    method = "dual_training"
     projection: str = "up"  # or "down" or "none"
     eps: float = 10_000.0  # factor of the projection term, a mean over tensors of means over elements
     teacher_gradient: bool = False  # of the projection term into the teacher
-    mix: float = 0.5  # probability that a word of the teacher's input is cut by the student's vocabulary
-    mix_ramp: float = 0.0  # share of the stage over which it rises from 0
-    masked: float = 0.15  # share of the words that "mlm" hides
-    teacher_learning_rate: float = 1e-5  # of the teacher's own tensors; 0 freezes them
-    teacher_output: float = 1.0
-    teacher_hidden: float = 1.0
-    teacher_labels: float = 0.0
     logits: float = 1.0
     labels: float = 0.0
     hidden: float = 1.0
     attention: float = 0.0
     embedding: float = 1.0
     similarity: float = 10.0
-    temperature: float = 2.0
-    layers: int = 2  # how many of the teacher's layers are compared, evenly spaced, the last among them
     every: int = 1  # the teacher reads every so-many-th row of a batch: less work, and less of it for the student
 
     def __post_init__(self) -> None:
-        check_choice("dual_training", "objective", self.objective, ("task", "mlm"))
-        check_choice("dual_training", "projection", self.projection, ("up", "down", "none"))
-        check_shares("dual_training", mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
-        check_masked("dual_training", self.objective, self.masked)
+        super().__post_init__()
+        check_choice(self.method, "projection", self.projection, ("up", "down", "none"))
         if self.every < 1:
-            raise Refused(f"recipe: [[stage]] 'dual_training' option every = {self.every}, expected 1 or more.")
+            raise Refused(f"recipe: [[stage]] {self.method!r} option every = {self.every}, expected 1 or more.")
 
     @property
     def cached_layers(self) -> int:
         """How many layers of the teacher's word states the method reads from the cache."""
-        is_read = self.teacher_hidden > 0 or (self.hidden > 0 and self.every > 1)
-        return self.layers if self.needs_cache and is_read else 0
-
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return self.objective == "task"
+        reads_for_student = self.needs_cache and self.hidden > 0 and self.every > 1
+        return self.layers if reads_for_student else super().cached_layers
 
 
 class Objective(nn.Module):
@@ -120,7 +96,7 @@ class Objective(nn.Module):
         )
         self.anchor = Imitation(
             context,
-            teacher_weights(options),
+            options.teacher_weights(),
             width=context.teacher_hidden,
             n_layers=context.teacher_n_layers,
             layers=context.teacher_layers,

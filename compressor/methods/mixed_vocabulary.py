@@ -19,45 +19,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.mixing.teacher import MixedTeacher, live_teacher, masked_head, teacher_weights
+from compressor.mixing.teacher import MixedOptions, MixedTeacher, live_teacher, masked_head
 from compressor.student.copied import mapped_table, principal_rows
 from compressor.training.imitation import Imitation, without_dropout
-from compressor.training.objective import Context, MethodOptions, Mixing, check_choice, check_masked, check_shares
+from compressor.training.objective import Context, Mixing, check_choice
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options(MethodOptions):
+class Options(MixedOptions):
     """Knobs of ``mixed_vocabulary``."""
 
-    objective: str = "task"  # or "mlm"
-    mix: float = 0.5  # probability that a word is cut by the student's vocabulary
-    mix_ramp: float = 0.0  # share of the stage over which it rises from 0
-    masked: float = 0.15  # share of the words that "mlm" hides
-    teacher_learning_rate: float = 1e-5  # of the teacher's own tensors; 0 freezes them
-    teacher_output: float = 1.0
-    teacher_hidden: float = 1.0
-    teacher_labels: float = 0.0
-    temperature: float = 2.0
-    layers: int = 2  # how many of the teacher's layers are cached and compared
+    method = "mixed_vocabulary"
     start: str = "student"  # E_s as the student has them; "principal": the best of their rank for the mapped table
 
     def __post_init__(self) -> None:
-        check_choice("mixed_vocabulary", "objective", self.objective, ("task", "mlm"))
-        check_choice("mixed_vocabulary", "start", self.start, ("student", "principal"))
-        check_shares("mixed_vocabulary", mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
-        check_masked("mixed_vocabulary", self.objective, self.masked)
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return self.layers if self.needs_cache and self.teacher_hidden > 0 else 0
-
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return self.objective == "task"
+        super().__post_init__()
+        check_choice(self.method, "start", self.start, ("student", "principal"))
 
 
 class Objective(nn.Module):
@@ -93,7 +72,7 @@ class Objective(nn.Module):
                 logger.warning("mixed_vocabulary: the teacher has no masked-language head; a fresh one is trained")
         self.imitation = Imitation(
             context,
-            teacher_weights(options),
+            options.teacher_weights(),
             width=context.teacher_hidden,
             n_layers=context.teacher_n_layers,
             layers=context.teacher_layers,

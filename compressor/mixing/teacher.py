@@ -7,8 +7,9 @@ outputs are those of the teacher alone, bit for bit. The masked-language head ha
 picked by the vocabulary that cut the masked word (v1, section 2.2): a label below ``n_student`` belongs to the first.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from compressor.batches.outputs import takes_segments
 from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
 from compressor.training.imitation import Weights
-from compressor.training.objective import Context
+from compressor.training.objective import Context, MethodOptions, check_choice, check_shares
 from vocab.mapping import VocabMap
 
 if TYPE_CHECKING:
@@ -32,6 +33,47 @@ HEADS = (
     ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
 )
+
+
+@dataclass(frozen=True)
+class MixedOptions(MethodOptions):
+    """Knobs of every method whose teacher reads two vocabularies."""
+
+    method: ClassVar[str]  # whose they are
+    objective: str = "task"  # or "mlm"
+    mix: float = 0.5  # probability that a word of the teacher's input is cut by the student's vocabulary
+    mix_ramp: float = 0.0  # share of the stage over which it rises from 0
+    masked: float = 0.15  # share of the words that "mlm" hides
+    teacher_learning_rate: float = 1e-5  # of the teacher's own tensors; 0 freezes them
+    teacher_output: float = 1.0
+    teacher_hidden: float = 1.0
+    teacher_labels: float = 0.0
+    temperature: float = 2.0
+    layers: int = 2  # how many of the teacher's layers are cached and compared, evenly spaced, the last among them
+
+    def __post_init__(self) -> None:
+        check_choice(self.method, "objective", self.objective, ("task", "mlm"))
+        check_shares(self.method, mix=self.mix, mix_ramp=self.mix_ramp, masked=self.masked)
+        if self.objective == "mlm" and self.masked == 0:
+            raise Refused(
+                f"recipe: [[stage]] {self.method!r} option masked = 0, expected more, for objective = 'mlm' learns "
+                "from hidden words. Use masked = 0.15."
+            )
+
+    @property
+    def cached_layers(self) -> int:
+        """How many layers of the teacher's word states the method reads from the cache."""
+        return self.layers if self.needs_cache and self.teacher_hidden > 0 else 0
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether batches carry the teacher's cached outputs."""
+        return self.objective == "task"
+
+    def teacher_weights(self) -> Weights:
+        """Return by what factors the teacher holds on to what it said before."""
+        output, labels, hidden = self.teacher_output, self.teacher_labels, self.teacher_hidden
+        return Weights(output, labels, hidden, embedding=output, similarity=10 * output, temperature=self.temperature)
 
 
 class MixedTeacher(nn.Module):
@@ -163,11 +205,3 @@ def live_teacher(method: str, context: Context) -> tuple[VocabMap, "PreTrainedMo
         )
     assert context.teacher is not None
     return context.vocab_map, context.teacher
-
-
-def teacher_weights(options: Any) -> Weights:  # Any: of a method that trains its teacher
-    """Return by what factors a teacher that reads mixed rows holds on to what it said before."""
-    output = options.teacher_output
-    return Weights(
-        output, options.teacher_labels, options.teacher_hidden, 0.0, output, 10 * output, options.temperature
-    )

@@ -5,12 +5,11 @@ not listed is refused by name; nothing is guessed. Encoders with post-LayerNorm 
 because the inheritance and the compensation in ``compressor.student.student`` rely on it. No torch here.
 """
 
-import difflib
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
 
@@ -127,8 +126,7 @@ def family_of(model_type: str, *, for_export: bool = False) -> Family:
     if for_export and kind in EXPORT_ONLY:
         return EXPORT_ONLY[kind]
     if kind not in FAMILIES:
-        near = difflib.get_close_matches(model_type, FAMILIES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(model_type, FAMILIES)
         raise Refused(
             f"teacher: architecture {model_type!r} is not supported, expected one of "
             f"{', '.join(sorted(FAMILIES))}.{hint} Use a checkpoint of one of these families."

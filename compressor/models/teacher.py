@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.files import sha256_file
+from compressor.files import hash_files
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
 from compressor.models.families import family_of, shape_of
 from compressor.recipe.sections import TeacherSection
@@ -172,16 +172,7 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
 
 
 def read_model(model_class: Any, folder: Path, where: str, model_type: str, allow_pickle: bool, **how: Any) -> Any:
-    """Return what ``model_class.from_pretrained`` makes of a folder, in float32; what it cannot read is refused.
-
-    Args:
-        model_class: of transformers.
-        folder: of the checkpoint.
-        where: begins the sentence of a refusal.
-        model_type: what the weights should be of.
-        allow_pickle: whether .bin files may be loaded.
-        **how: other arguments of ``from_pretrained``, which are of many types.
-    """
+    """Return a checkpoint as ``from_pretrained`` reads it, in float32; ``where`` begins the sentence of a refusal."""
     try:
         return model_class.from_pretrained(
             folder, dtype="float32", use_safetensors=None if allow_pickle else True, **how
@@ -192,16 +183,6 @@ def read_model(model_class: Any, folder: Path, where: str, model_type: str, allo
             f"{where} cannot be read ({first}). The file is damaged or not a checkpoint of {model_type}; download it "
             "again."
         ) from error
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """Return the sha256 of the configuration, tokenizer and weight files."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        is_wanted = path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin")
-        if path.is_file() and is_wanted and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            found[path.relative_to(folder).as_posix()] = sha256_file(path)
-    return found
 
 
 def _pooling(folder: Path) -> Pooling | None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.packaging.samples import sample_rows
+from compressor.packaging.parity import sample_rows
 from compressor.recipe.sections import MeasureSection, TeacherSection
 from compressor.refused import Refused
 from compressor.report import fold_certificates

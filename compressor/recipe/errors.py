@@ -1,9 +1,10 @@
 """Pydantic's errors about a recipe as sentences: the key, what it got, what is expected, the nearest known key."""
 
-import difflib
 from typing import Any
 
 from pydantic import BaseModel
+
+from compressor.refused import did_you_mean
 
 
 def sentence(details: Any, recipe: type[BaseModel]) -> str:
@@ -16,8 +17,7 @@ def sentence(details: Any, recipe: type[BaseModel]) -> str:
     section, key = _where(details["loc"], recipe)
     if details["type"] == "extra_forbidden":
         known = _known_keys(details["loc"][:-1], recipe)
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(key, known)
         return f"recipe: {section}has no key {key!r}.{hint} Known: {', '.join(sorted(known))}."
     if details["type"] == "missing":
         return f"recipe: {section}{key} is missing. Add it."

@@ -5,8 +5,6 @@ running it again makes the same package. Unknown keys are answered with the near
 --help`` and ``--dry-run`` of a bad recipe must be instant.
 """
 
-import hashlib
-import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -70,13 +68,6 @@ class Recipe(Section):
     def dumps(self) -> str:
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-    def digest(self, *sections: str) -> str:
-        """Return a sha256 of the named sections (all when none is named), independent of key order."""
-        content = self.model_dump(mode="json")
-        if sections:
-            content = {name: content.get(name) for name in sections}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class FinetuneJob(Section):

@@ -4,6 +4,8 @@ Where ``path`` of [vocab] is given, the vocabulary's size is its own (``excludes
 none is written. No torch here.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -54,6 +56,13 @@ class Section(BaseModel):
                     f"{key}{flag} brings its own {', '.join(names)}. Leave out {' and '.join(beside)}, or {key}."
                 )
         return self
+
+    def digest(self, *names: str) -> str:
+        """Return a sha256 of the named keys, of all when none is named, independent of their order."""
+        content = self.model_dump(mode="json")
+        if names:
+            content = {name: content.get(name) for name in names}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -4,11 +4,10 @@ A shipped recipe is ``recipes/NAME.toml``: its first line is a comment that says
 which teacher and which data. ``NAME.report.json`` beside it is the report of a run that it made.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 
 RECIPES_DIR = Path(__file__).parents[1] / "recipes"
 PLACEHOLDERS = {"teacher": {"path": "teacher"}, "data": {"train": "train.tsv"}}  # for checking a recipe without them
@@ -37,8 +36,7 @@ def find_recipe(source: str) -> Path:
     path = Path(source)
     if path.suffix == ".toml" or path.name != source or path.is_file():
         return path
-    near = difflib.get_close_matches(source, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(source, known)
     raise Refused(f"recipe: {source!r} is not known.{hint} Known: {', '.join(known)}; a file ends in .toml.")
 
 

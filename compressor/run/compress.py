@@ -10,6 +10,7 @@ only places that join training to exporting. A budget or a parity that is not me
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,19 @@ from compressor.packaging.inspection import measured_parts
 from compressor.recipe.recipe import Recipe
 from compressor.report import fold_certificates
 from compressor.report.report import write_report
-from compressor.run import package_steps, student_steps
-from compressor.run.finetune import finetune
-from compressor.run.journal import Journal, code_digest, is_first_process
+from compressor.run import student_steps
+from compressor.run.journal import Journal, is_first_process
 from compressor.run.package_steps import Sources
 from compressor.run.planning.plan import Plan, plan
 from compressor.run.planning.sizing import describe
 from compressor.run.progress import quiet_libraries
 from compressor.run.relabel import base_key
+from compressor.run.source import code_digest
+from compressor.training.registry import innermost
 from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
 
-__all__ = ["Outcome", "compress", "finetune", "plan"]
 RUN_MARKER = "run.json"
 RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
 
@@ -83,11 +84,9 @@ def _words_line(vocabulary: dict[str, Any]) -> list[str]:
     return [f"words     {100 * vocabulary['identical_words']:.1f} % cut as the teacher cuts them, {unknown}"]
 
 
-def _silent(_line: str) -> None:
-    """Say nothing."""
-
-
-def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = _silent) -> Outcome:
+def compress(
+    recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = lambda _line: None
+) -> Outcome:
     """Run the recipe into ``out_dir``; missed budgets are in the outcome, not raised.
 
     Raises:
@@ -95,12 +94,12 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
         FileExistsError: if ``out_dir`` holds something that is not this run.
         ValueError: for input that is refused.
     """
-    check_output(recipe, out_dir, overwrite)
+    digest = check_output(recipe, out_dir, overwrite)
     quiet_libraries()
     planned = plan(recipe)
     resolved = planned.resolved
     if is_first_process():
-        _open_output(recipe, out_dir, overwrite)
+        _open_output(digest, out_dir, overwrite)
         write_text(out_dir / "recipe.toml", resolved.dumps())
         for line in planned.lines():
             echo(line)
@@ -109,13 +108,13 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
     model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
     given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}
-    check_key = {**teacher_key, **data_key, **given_key, "recipe": resolved.digest()}
-    journal.step("check", check_key, (), lambda part: _check(planned, part))
-    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.vocab.model_dump(), "seed": resolved.seed}
+    check_key = {**teacher_key, **data_key, **given_key, "recipe": planned.digest}
+    journal.step("check", check_key, (), partial(_check, planned), uses=(plan.__module__,))
+    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.digest("vocab", "seed")}
     # The first that does something, for it may be refused.
-    journal.step("vocab", vocab_key, (), lambda part: student_steps.run_vocab(planned, part))
+    journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned))
     cache_key = {**teacher_key, **data_key, **student_steps.kept_states(planned).as_inputs()}
-    journal.step("teacher", cache_key, (), lambda part: student_steps.run_teacher(planned, part), resumes=True)
+    journal.step("teacher", cache_key, (), partial(student_steps.run_teacher, planned), resumes=True)
     student_key = {
         **teacher_key,
         **data_key,
@@ -125,42 +124,37 @@ def compress(recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Calla
         "init": resolved.student.init,
         **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
     }
-    journal.step("student", student_key, ("vocab",), lambda part: student_steps.run_student(planned, journal, part))
+    journal.step("student", student_key, ("vocab",), partial(student_steps.run_student, planned, journal))
     model_step = _train(planned, journal, {**teacher_key, **data_key})
     sources = Sources(planned, journal, model_step)
     journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)
     bits = {"scheme": planned.scheme.__dict__}
     journal.step("quantize", bits, ("export",), sources.quantize)
-    checks = {**data_key, "measure": resolved.measure.model_dump(), "budget": resolved.budget.model_dump()}
+    checks = {**data_key, "recipe": resolved.digest("measure", "budget")}
     made = fold_certificates.step_names(resolved.stage)
     journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify)
-    journal.step("package", {"recipe": resolved.digest()}, (*made, "verify", "quantize", "vocab"), sources.package)
+    journal.step("package", {"recipe": planned.digest}, (*made, "verify", "quantize", "vocab"), sources.package)
     if not is_first_process():
         raise SystemExit(0)  # under torchrun only the first process has something left to do
-    return _deliver(planned, journal, model_step, out_dir)
+    return _deliver(sources, out_dir)
 
 
-def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something else, before anything is read or written.
+def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> str:
+    """Refuse a folder that holds something else, before anything is planned or written; return the recipe's digest.
 
     Raises:
-        FileExistsError: if the folder is not empty and not a run of the same recipe.
+        FileExistsError: if the folder is not empty and not a run of the same recipe on the same files.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise FileExistsError(f"--output {out_dir} is a file, expected a folder. Choose another --output.")
+    digest = recipe.digest()
     if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
-        return  # a lone recipe.toml is what --dry-run left
-    marker = out_dir / RUN_MARKER
-    if _recipe_of(marker) is None:
-        raise FileExistsError(
-            f"--output {out_dir} is not empty and holds no run. Choose another --output, or give --overwrite to "
-            "replace it."
-        )
-    if _recipe_of(marker) != recipe.digest():
-        raise FileExistsError(
-            f"--output {out_dir} holds a run of another recipe. Choose another --output, or give --overwrite to "
-            "replace it."
-        )
+        return digest  # a lone recipe.toml is what --dry-run left
+    marked = _recipe_of(out_dir / RUN_MARKER)
+    if marked != digest:
+        held = "is not empty and holds no run" if marked is None else "holds a run of another recipe"
+        raise FileExistsError(f"--output {out_dir} {held}. Choose another --output, or give --overwrite to replace it.")
+    return digest
 
 
 def _recipe_of(marker: Path) -> str | None:
@@ -171,10 +165,10 @@ def _recipe_of(marker: Path) -> str | None:
         return None
 
 
-def _open_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
+def _open_output(digest: str, out_dir: Path, overwrite: bool) -> None:
     """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
     marker = out_dir / RUN_MARKER
-    if overwrite and _recipe_of(marker) != recipe.digest() and out_dir.is_dir():
+    if overwrite and _recipe_of(marker) != digest and out_dir.is_dir():
         for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
             path = out_dir / name
             if path.is_dir():
@@ -182,7 +176,7 @@ def _open_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> None:
             else:
                 path.unlink(missing_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(marker, {"version": 1, "recipe_sha256": recipe.digest()})
+    write_json(marker, {"version": 1, "recipe_sha256": digest})
 
 
 def _check(planned: Plan, part: Path) -> None:
@@ -196,21 +190,22 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
     before = "student"
     for number, stage in enumerate(planned.resolved.stage, start=1):
         name = f"train-{number}-{stage.method}"
-        inputs = {**data_key, **base_key(planned, stage), "stage": stage.model_dump(), "seed": planned.resolved.seed}
-
-        def work(part: Path, number: int = number, before: str = before) -> None:
-            student_steps.run_stage(planned, journal, before, number, part)
-
-        journal.step(name, inputs, (before, "vocab", "teacher"), work, resumes=True, on_every_process=True)
+        base = base_key(planned, stage)
+        inputs = {**data_key, **base, "stage": stage.digest(), "seed": planned.resolved.seed}
+        methods = {stage.method, innermost(stage.method, stage.options)[0], *(("finetune",) if base else ())}
+        work = partial(student_steps.run_stage, planned, journal, before, number)
+        after, uses = (before, "vocab", "teacher"), tuple(f"compressor.methods.{method}" for method in sorted(methods))
+        journal.step(name, inputs, after, work, resumes=True, on_every_process=True, uses=uses)
         before = name
     return before
 
 
-def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) -> Outcome:
+def _deliver(sources: Sources, out_dir: Path) -> Outcome:
     """Copy the package out of its step, hold it to the budget, and write the report."""
+    planned, journal = sources.planned, sources.journal
     checked = read_json(journal.folder("verify") / "verify.json")
     # First: what is refused here must not touch what was delivered before.
-    folds = fold_certificates.read(journal.steps_dir, fold_certificates.step_names(planned.resolved.stage))
+    fold_certificates.read(journal.steps_dir, fold_certificates.step_names(planned.resolved.stage))
     n_bytes = package_bytes(journal.folder("package") / "package")
     measured = Measurement(n_bytes, checked["latency"], checked["drop"])
     missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
@@ -224,52 +219,38 @@ def _deliver(planned: Plan, journal: Journal, model_step: str, out_dir: Path) ->
     shutil.copytree(journal.folder("package") / "package", unfinished)
     unfinished.rename(out_dir / wanted)
     write_archive(out_dir / wanted, out_dir / f"{wanted}.zip")
-    report = _report(planned, journal, model_step, checked, n_bytes, missed, out_dir / wanted) | {"inheritance": folds}
+    report = _report(sources, checked, n_bytes, missed, out_dir / wanted)
     write_report(report, out_dir)
     return Outcome(out_dir / wanted, out_dir / f"{wanted}.zip", out_dir / "report.json", report, missed)
 
 
 def _report(
-    planned: Plan,
-    journal: Journal,
-    model_step: str,
-    checked: dict[str, Any],
-    n_bytes: int,
-    missed: list[str],
-    package_dir: Path,
+    sources: Sources, checked: dict[str, Any], n_bytes: int, missed: list[str], package_dir: Path
 ) -> dict[str, Any]:
+    planned, journal = sources.planned, sources.journal
     budget = planned.resolved.budget.model_dump(exclude_none=True)
     limits = {name.removeprefix("max_"): str(value) for name, value in budget.items()}
     steps = [path.name for path in sorted(journal.steps_dir.iterdir()) if (path / "step.json").is_file()]
     records = {name: journal.read(name) for name in steps}
     stages = [name for name in steps if name.startswith("train-")]
     return {
-        "version": 1,
+        **sources.told(checked),
+        **{name: checked[name] for name in ("baselines", "parity", "latency", "memory")},
         "status": "ok" if not missed else "not met",
         "student": describe(planned.shape, planned.scheme),
-        "shape": planned.shape.as_dict(),
-        "recipe": planned.resolved.model_dump(mode="json"),
-        "task": package_steps.task_block(planned),
-        "metrics": checked["metrics"],
-        "baselines": checked["baselines"],
         "budget": {
             "limits": limits,
             "measured": {"size": n_bytes, "drop": checked["drop"], "latency": checked["latency"]["p95"]},
             "violations": missed,
         },
         "size": {"predicted": planned.choice.predicted, "measured": measured_parts(package_dir), "total": n_bytes},
-        "quantization": checked["quantization"],
-        "parity": checked["parity"],
-        "latency": checked["latency"],
-        "memory": checked["memory"],
-        "vocabulary": read_json(journal.folder("vocab") / "statistics.json"),
         "training": [student_steps.stage_log(journal, name, records[name]["seconds"]) for name in stages],
         "hashes": {
-            "model": records[model_step]["files"]["model/model.safetensors"]["sha256"],
+            "model": records[sources.model_step]["files"]["model/model.safetensors"]["sha256"],
             "teacher": planned.info.hashes.get("model.safetensors", ""),
             "data_train": planned.train.sha256,
             "data_eval": planned.evaluation.sha256,
-            "recipe": planned.resolved.digest(),
+            "recipe": planned.digest,
             "code": code_digest(),
         },
         "versions": versions(),

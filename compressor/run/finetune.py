@@ -8,16 +8,15 @@ dropped and a fresh head is put on.
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from compressor.batches.encoded import Collator, encode_rows
 from compressor.batches.outputs import predictor, takes_segments
-from compressor.data import splits
 from compressor.data.labels import collect_labels, is_regression
-from compressor.data.table import Table, describe_rows, read_table
+from compressor.data.splits import read_rows
+from compressor.data.table import Table, describe_rows
 from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.recipe import FinetuneJob
@@ -26,7 +25,7 @@ from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
-from compressor.tasks.metrics import evaluate, targets_of
+from compressor.tasks.metrics import evaluate, label_array, targets_of
 from compressor.tasks.spec import TaskSpec, task_spec
 from compressor.training.callbacks import discard
 from compressor.training.objective import Context
@@ -66,16 +65,14 @@ def finetune(
     work_dir = out_dir.with_name(f".{out_dir.name}.run")
     journal = Journal(work_dir, echo)
     inputs = {
-        "job": job.model_dump(mode="json"),
+        "job": job.digest(),
         "model": prepared.info.hashes,
         "data": [prepared.train.sha256, prepared.evaluation.sha256],
     }
     result: dict[str, Any] = {}
 
-    def work(part: Path) -> None:
-        train_model(prepared, job.seed, part)
-
-    folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True)
+    work, uses = partial(train_model, prepared, job.seed), ("compressor.methods.finetune",)
+    folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True, uses=uses)
     if not is_first_process():
         return result
     tokenizer = load_tokenizer(folder / "model")._tokenizer
@@ -100,15 +97,9 @@ def finetune(
 
 def prepare(job: FinetuneJob) -> Prepared:
     """Read model and data and fill in what the user left open."""
-    section, base = job.data, read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
-    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
-    train = read_table(section.train, **columns, offline=job.teacher.offline, needs_label=True)
-    if section.max_rows is not None and section.max_rows < len(train):
-        train = splits.subset(train, section.max_rows, job.seed)
-    if section.eval is None:
-        train, evaluation = splits.split_holdout(train, section.holdout, job.seed)
-    else:
-        evaluation = read_table(section.eval, **columns, offline=job.teacher.offline, needs_label=True)
+    base = read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
+    needs = True, True
+    train, evaluation = read_rows(job.data, job.seed, offline=job.teacher.offline, needs_label=needs)
     assert train.labels is not None
     is_score = is_regression(train.labels)
     labels = () if is_score else collect_labels(train.labels, train.source)
@@ -128,8 +119,7 @@ def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetun
     stage = prepared.stage
     method = load_method(stage.method)
     objective = method.objective_class(Context(model, prepared.spec), build_options(stage.method, stage.options))
-    dtype = np.float32 if prepared.spec.kind == "regression" else np.int64
-    labels = np.asarray(targets_of(prepared.train, prepared.spec), dtype=dtype)
+    labels = label_array(prepared.train, prepared.spec.kind, prepared.spec.labels)
     segments = takes_segments(prepared.info.config["model_type"])
     collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
     optimisation = optimisation_of(stage, seed)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from compressor.batches.outputs import predictor
 from compressor.data.splits import fold_numbers
 from compressor.data.table import select
+from compressor.files import written_whole
 from compressor.models.teacher import load_tokenizer
 from compressor.recipe.sections import StageSection
 from compressor.run.finetune import Prepared, load_classifier, train_model
@@ -74,7 +75,5 @@ def _answer(prepared: Prepared, model_dir: Path, path: Path) -> None:
     """Write the outputs of a fold's teacher on the rows that it has not seen."""
     tokenizer = load_tokenizer(model_dir)._tokenizer
     predict = predictor(load_classifier(model_dir, prepared.info), tokenizer, prepared.max_length, None)
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, predict(prepared.evaluation.texts, prepared.evaluation.pairs))
-    unfinished.rename(path)

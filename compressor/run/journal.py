@@ -2,9 +2,9 @@
 
 A step works in ``steps/NAME.part`` and is renamed to ``steps/NAME`` when it is done; its ``step.json`` holds the
 digest of its inputs, the sha256 and bytes of every file it wrote, seconds and versions. The digest covers the part of
-the recipe the step reads, the files of the steps it reads, and the code. A killed step starts again in an empty
-folder, except for those that resume: they find their ``.part`` folder again when the digest is still the same. Under
-``torchrun`` the first process works and the others wait, unless a step says it needs them all.
+the recipe the step reads, the files of the steps it reads, and the code that it runs. A killed step starts again in an
+empty folder, except for those that resume: they find their ``.part`` folder again when the digest is still the same.
+Under ``torchrun`` the first process works and the others wait, unless a step says it needs them all.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from compressor.files import read_json, sha256_file, write_text
+from compressor.run.source import code_digest
 from exporters.measuring.machine import versions
 
 STEP_VERSION = 1
@@ -48,6 +48,7 @@ class Journal(NamedTuple):
         work: Callable[[Path], None],
         resumes: bool = False,
         on_every_process: bool = False,
+        uses: tuple[str, ...] = (),
     ) -> Path:
         """Run ``work(part_dir)`` unless the step is done already with the same inputs; return its folder.
 
@@ -55,11 +56,12 @@ class Journal(NamedTuple):
             name: of the step; also its folder.
             inputs: the part of the recipe it reads, as JSON.
             after: the steps whose files it reads.
-            work: writes files into the folder it is given.
+            work: writes files into the folder it is given; its source counts as an input (``compressor.run.source``).
             resumes: the folder may hold what a killed run left; otherwise it is empty.
             on_every_process: ``work`` is called by every process of a distributed run.
+            uses: modules that ``work`` imports by a name that is not in its source, a training method's for one.
         """
-        digest = self._digest(name, inputs, after)
+        digest = self._digest(name, inputs, after, code_digest(work, *uses))
         if self._is_done(name, digest):
             self.echo(f"{name}: done before")
             return self.folder(name)
@@ -77,18 +79,17 @@ class Journal(NamedTuple):
             time.sleep(POLL_SECONDS)
         return self.folder(name)
 
-    def _digest(self, name: str, inputs: dict[str, Any], after: tuple[str, ...]) -> str:
+    def _digest(self, name: str, inputs: dict[str, Any], after: tuple[str, ...], code: str) -> str:
         read = {other: self.read(other)["files"] for other in after}
-        content = {"version": STEP_VERSION, "step": name, "inputs": inputs, "after": read, "code": code_digest()}
+        content = {"version": STEP_VERSION, "step": name, "inputs": inputs, "after": read, "code": code}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
     def _is_done(self, name: str, digest: str) -> bool:
         try:
             content = self.read(name)
-            files = content["files"].items()
-            return content["inputs_sha256"] == digest and all(
-                _has_bytes(self.folder(name) / file, details["bytes"]) for file, details in files
-            )
+            sizes = {self.folder(name) / file: details["bytes"] for file, details in content["files"].items()}
+            is_whole = all(path.is_file() and path.stat().st_size == n_bytes for path, n_bytes in sizes.items())
+            return is_whole and content["inputs_sha256"] == digest
         except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged: done again
             return False
 
@@ -125,19 +126,3 @@ class Journal(NamedTuple):
 def is_first_process() -> bool:
     """Return whether this is the process that writes, of a distributed run."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-@cache
-def code_digest() -> str:
-    """Return a sha256 of the source of our packages: other code is another input."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    for package in ("compressor", "exporters", "vocab", "edge_demo"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _has_bytes(path: Path, n_bytes: int) -> bool:
-    return path.is_file() and path.stat().st_size == n_bytes

@@ -1,6 +1,7 @@
 """What a stage does with held-out rows: scores while it trains, and batches to check the finished student on."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,15 +12,17 @@ from compressor.batches.outputs import predictor, takes_segments
 from compressor.data import splits
 from compressor.data.table import select, single_texts
 from compressor.run.journal import Journal
-from compressor.run.planning.plan import Plan
 from compressor.tasks.metrics import evaluate
+
+if TYPE_CHECKING:
+    from compressor.run.planning.plan import Plan
 
 MONITOR_ROWS = 2000  # rows scored at a time, for the curve in the report; nothing is chosen by them
 FOLD_ROWS = 64
 FOLD_BATCH = 16
 
 
-def monitor(planned: Plan, journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
+def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
     """Return a function that scores an objective's student, or the model that it says to score instead."""
     table = splits.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
     is_whole = len(table) == len(planned.evaluation)
@@ -37,7 +40,7 @@ def monitor(planned: Plan, journal: Journal, tokenizer: Tokenizer) -> Callable[[
     return score
 
 
-def evaluation_batches(planned: Plan, tokenizer: Tokenizer, pad_id: int) -> list[dict[str, Tensor]]:
+def evaluation_batches(planned: "Plan", tokenizer: Tokenizer, pad_id: int) -> list[dict[str, Tensor]]:
     """Return the first ``FOLD_ROWS`` evaluation rows as the student reads them, in their order, without labels.
 
     A batch holds ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the family takes them, each

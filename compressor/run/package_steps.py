@@ -7,7 +7,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from compressor.batches.outputs import predictor
 from compressor.data import splits
+from compressor.data.table import Table, select
 from compressor.files import read_json, write_json
 from compressor.models.teacher import load_tokenizer
 from compressor.packaging import baselines
 from compressor.packaging.build import export_graph, quantize_graph
-from compressor.packaging.inspection import edge_command
+from compressor.packaging.inspection import edge_command, open_package, time_answers
 from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
 from compressor.report import fold_certificates
 from compressor.report.report import model_card
@@ -32,7 +33,7 @@ from compressor.tasks.metrics import evaluate, targets_of
 from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
-from exporters.measuring.answers import graph_predictor
+from exporters.measuring.answers import asker, graph_predictor
 from exporters.measuring.machine import versions
 from exporters.package import PackageInfo, SelfTestCase, make_cases, write_package
 from exporters.shape import Scheme
@@ -40,18 +41,6 @@ from exporters.shape import Scheme
 PARITY_ROWS = 200
 N_CASES = 5
 TOLERANCE = 0.02
-
-
-def task_block(planned: Plan) -> dict[str, Any]:
-    """Return the task as the report shows it."""
-    return {
-        "task": planned.info.task,
-        "kind": planned.spec.kind,
-        "labels": list(planned.info.labels),
-        "metric": planned.spec.metric,
-        "pair": planned.spec.pair,
-        "max_length": planned.max_length,
-    }
 
 
 @dataclass(frozen=True)
@@ -66,6 +55,12 @@ class Sources:
     def model_dir(self) -> Path:
         """The trained student's checkpoint."""
         return self.journal.folder(self.model_step) / "model"
+
+    @property
+    def questions(self) -> Table:
+        """The evaluation rows as a device asks them: an encoder reads one text at a time."""
+        table = self.planned.evaluation
+        return replace(table, pairs=None) if self.planned.spec.kind == "embedding" else table
 
     def export(self, part: Path) -> None:
         """Write the clean float graph."""
@@ -90,32 +85,28 @@ class Sources:
 
     def verify(self, part: Path) -> None:
         """Measure the quantised model as a package: parity, quality, latency, memory; and what stands beside it."""
-        planned = self.planned
+        planned, measured = self.planned, self.planned.resolved.measure
         spec, evaluation = planned.spec, planned.evaluation
-        teacher = read_json(self.journal.folder("teacher") / "reference.json")
+        teacher = read_json(self.journal.folder("teacher") / "reference.json")["metrics"]
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
         student = load_student(planned.info, self.model_dir)
         predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
-        student_result = evaluate(predict, evaluation, spec, teacher_outputs)
+        ours = evaluate(predict, evaluation, spec, teacher_outputs).metrics
         parities, missed = self._parities(predict)
         draft = self.write(part / "draft", {}, {"metrics": {}})
-        package = runtime.load(draft, threads=planned.resolved.measure.threads)
-        package_result = evaluate(package.outputs, evaluation, spec, teacher_outputs)
-        latency = self._latency(draft, package)
-        metrics = {
-            "teacher": teacher["metrics"],
-            "student": student_result.metrics,
-            "package": package_result.metrics,
-        }
-        beside = self._baselines(part) if planned.resolved.measure.baselines else []
-        pair = evaluation.pairs[0] if evaluation.pairs and spec.kind != "embedding" else None
+        package = runtime.load(draft, threads=measured.threads)
+        packaged = evaluate(package.outputs, evaluation, spec, teacher_outputs).metrics
+        opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
+        latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
+        beside = self._baselines(part, teacher_outputs) if measured.baselines else []
+        pair = self.questions.pairs[0] if self.questions.pairs else None
         memory = {"package_mb": measure.peak_rss_mb(edge_command(draft, evaluation.texts[0], pair))}
         shutil.rmtree(draft)
         write_json(
             part / "verify.json",
             {
-                "metrics": metrics,
-                "drop": 100 * (teacher["metrics"][spec.metric] - package_result.metrics[spec.metric]),
+                "metrics": {"teacher": teacher, "student": ours, "package": packaged},
+                "drop": 100 * (teacher[spec.metric] - packaged[spec.metric]),
                 "parity": parities,
                 "parity_violations": missed,
                 "quantization": self._quantization(),
@@ -154,7 +145,7 @@ class Sources:
             scheme={"name": planned.scheme.name, **self._quantization()},
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
             inheritance=fold_certificates.manifest_block(self._certificates()),
-            recipe_sha256=planned.resolved.digest(),
+            recipe_sha256=planned.digest,
             versions=versions(),
             tolerance=self._tolerance(),
         )
@@ -162,7 +153,7 @@ class Sources:
         tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
         cases = self._cases(model_path, tokenizer_dir, details)
         config = read_json(self.model_dir / "config.json")
-        card = model_card(self._card_report(checked))
+        card = model_card(self.told(checked))
         return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
 
     def _tolerance(self) -> float:
@@ -176,13 +167,21 @@ class Sources:
         content = read_json(self.journal.folder("quantize") / "quantize.json")
         return {name: value for name, value in content.items() if name not in ("bytes_before", "bytes_after")}
 
-    def _card_report(self, checked: dict[str, Any]) -> dict[str, Any]:
+    def told(self, checked: dict[str, Any]) -> dict[str, Any]:
+        """Return what report and card say of the student and of its package."""
+        planned = self.planned
         return {
             "version": 1,
-            "status": "ok",
-            "shape": self.planned.shape.as_dict(),
-            "recipe": self.planned.resolved.model_dump(mode="json"),
-            "task": task_block(self.planned),
+            "shape": planned.shape.as_dict(),
+            "recipe": planned.resolved.model_dump(mode="json"),
+            "task": {
+                "task": planned.info.task,
+                "kind": planned.spec.kind,
+                "labels": list(planned.info.labels),
+                "metric": planned.spec.metric,
+                "pair": planned.spec.pair,
+                "max_length": planned.max_length,
+            },
             "metrics": checked["metrics"],
             "vocabulary": read_json(self.journal.folder("vocab") / "statistics.json"),
             "quantization": self._quantization(),
@@ -195,13 +194,9 @@ class Sources:
 
     def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
         """Return self-test cases; for classes, of rows whose answer is not on the edge."""
-        table = splits.subset(self.planned.evaluation, min(8 * N_CASES, len(self.planned.evaluation)), 0)
-        pairs = table.pairs if self.planned.spec.kind != "embedding" else None
-        order = np.argsort([len(text) for text in table.texts], kind="stable")
-        texts = [table.texts[index] for index in order]
-        cases = make_cases(
-            model_path, tokenizer_dir, details, texts, [pairs[index] for index in order] if pairs else None
-        )
+        table = splits.subset(self.questions, min(8 * N_CASES, len(self.questions)), 0)
+        table = select(table, np.argsort([len(text) for text in table.texts], kind="stable").tolist())
+        cases = make_cases(model_path, tokenizer_dir, details, table.texts, table.pairs)
         if self.planned.spec.kind == "classification":
             clear = [case for case in cases if _margin(case.output) > 4 * TOLERANCE]
             cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -_margin(case.output))
@@ -209,37 +204,14 @@ class Sources:
 
     def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
-        planned = self.planned
-        table = splits.subset(planned.evaluation, min(PARITY_ROWS, len(planned.evaluation)), planned.resolved.seed)
-        pairs = table.pairs if planned.spec.kind != "embedding" else None
-        outputs = [
-            predict(table.texts, pairs),
-            self._graph_outputs(self.journal.folder("export") / "model.onnx", table.texts, pairs),
-            self._graph_outputs(self.journal.folder("quantize") / "model.onnx", table.texts, pairs),
-        ]
-        return compare_steps(planned.spec.kind, planned.scheme.name, outputs)
+        kind, inputs = self.planned.spec.kind, read_json(self.journal.folder("export") / "export.json")["inputs"]
+        table = splits.subset(self.questions, min(PARITY_ROWS, len(self.questions)), self.planned.resolved.seed)
+        settings = (student_tokenizer(self.journal), self.planned.max_length, inputs, COMPARED_OF[kind])
+        paths = [self.journal.folder(step) / "model.onnx" for step in ("export", "quantize")]
+        asked = [predict, *(graph_predictor(path, *settings) for path in paths)]
+        return compare_steps(kind, self.planned.scheme.name, [ask(table.texts, table.pairs) for ask in asked])
 
-    def _graph_outputs(self, path: Path, texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float32]:
-        """Return logits or embeddings (rows, values), one row at a time as a device runs them."""
-        export = read_json(self.journal.folder("export") / "export.json")
-        name = COMPARED_OF[self.planned.spec.kind]
-        tokenizer = student_tokenizer(self.journal)
-        return graph_predictor(path, tokenizer, self.planned.max_length, export["inputs"], name)(texts, pairs)
-
-    def _latency(self, draft: Path, package: runtime.Package) -> dict[str, Any]:
-        section = self.planned.resolved.measure
-        if section.ep == "cuda":
-            model = draft / package.manifest["model"]
-            measure.session(model, "cuda", section.threads)  # refuses where the provider cannot really run
-            package = runtime.load(draft, threads=section.threads, providers=["CUDAExecutionProvider"])
-        table = self.planned.evaluation
-        pairs = table.pairs if self.planned.spec.kind != "embedding" else None
-        seconds: list[str | None] = list(pairs) if pairs else [None] * len(table.texts)
-        rows = list(zip(table.texts, seconds, strict=True))
-        timed = measure.latency(lambda row: package.predict(*row), rows, runs=section.runs)
-        return {**timed._asdict(), "threads": section.threads, "ep": section.ep}
-
-    def _baselines(self, part: Path) -> list[dict[str, Any]]:
+    def _baselines(self, part: Path, reference: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
         planned = self.planned
         found = []
@@ -248,39 +220,26 @@ class Sources:
         if scored and planned.evaluation.labels is not None:
             simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)
             found.append(simple._asdict())
-        found.append(self._teacher_int8(part))
+        found.append(self._teacher_int8(part, reference))
         return found
 
-    def _teacher_int8(self, part: Path) -> dict[str, Any]:
-        planned, info = self.planned, self.planned.info
+    def _teacher_int8(self, part: Path, reference: npt.NDArray[np.float32]) -> dict[str, Any]:
+        planned, info, asked = self.planned, self.planned.info, self.questions
         with tempfile.TemporaryDirectory(dir=part) as name:
-            folder = Path(name)
+            clean, path = Path(name) / "model.onnx", Path(name) / "int8.onnx"
             allow_pickle = planned.resolved.teacher.allow_pickle
-            exported, _ = export_graph(info, folder / "model.onnx", info.max_length, allow_pickle=allow_pickle)
-            quantize_graph(folder / "model.onnx", folder / "int8.onnx", Scheme(8, 8))
+            exported, _ = export_graph(info, clean, info.max_length, allow_pickle=allow_pickle)
+            quantize_graph(clean, path, Scheme(8, 8))
             tokenizer = load_tokenizer(info.folder)._tokenizer
-            output = OUTPUT_OF[planned.spec.kind]
-            predict = graph_predictor(folder / "int8.onnx", tokenizer, info.max_length, exported.inputs, output)
-            reference = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
-            result = evaluate(predict, planned.evaluation, planned.spec, reference)
-            timed = measure.latency(
-                lambda row: predict([row[0]], row[1]), self._rows(), runs=planned.resolved.measure.runs
-            )
-            n_bytes = (folder / "int8.onnx").stat().st_size + len(tokenizer.to_str().encode("utf-8"))
-        return {
-            "name": "teacher as ONNX int8",
-            "metrics": result.metrics,
-            "bytes": n_bytes,
-            "p50_ms": timed.p50,
-            "p95_ms": timed.p95,
-        }
-
-    def _rows(self) -> list[tuple[str, list[str] | None]]:
-        """Return the evaluation rows one by one, as a graph takes them."""
-        table = self.planned.evaluation
-        if table.pairs is None or self.planned.spec.kind == "embedding":
-            return [(text, None) for text in table.texts]
-        return [(text, [pair]) for text, pair in zip(table.texts, table.pairs, strict=True)]
+            settings = (tokenizer, info.max_length, exported.inputs, OUTPUT_OF[planned.spec.kind])
+            found = evaluate(graph_predictor(path, *settings), planned.evaluation, planned.spec, reference).metrics
+            ask = asker(path, *settings)
+            seconds: Sequence[str | None] = asked.pairs or [None] * len(asked)
+            rows = list(zip(asked.texts, seconds, strict=True))
+            timed = measure.latency(lambda row: ask(*row), rows, runs=planned.resolved.measure.runs)
+            n_bytes = path.stat().st_size + len(tokenizer.to_str().encode("utf-8"))
+        times = {"p50_ms": timed.p50, "p95_ms": timed.p95}
+        return {"name": "teacher as ONNX int8", "metrics": found, "bytes": n_bytes, **times}
 
 
 def _margin(output: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,12 +25,11 @@ from compressor.files import write_json
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
 from compressor.models.checkpoint import read_embeddings, tokenizer_config
 from compressor.models.families import family_of, plain_type
-from compressor.models.teacher import TeacherInfo, load_model, load_tokenizer
+from compressor.models.teacher import load_model, load_tokenizer
 from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.monitor import evaluation_batches, monitor
 from compressor.run.planning.kept_states import CachedStates, cached_states, depths_of
-from compressor.run.planning.plan import Plan, labels_of
 from compressor.run.progress import bar, step_bar
 from compressor.run.relabel import read_facts, relabelled
 from compressor.student.activations import (
@@ -42,7 +41,7 @@ from compressor.student.activations import (
 )
 from compressor.student.pretrained import load_pretrained
 from compressor.student.student import build_student, load_student, save_student
-from compressor.tasks.metrics import evaluate
+from compressor.tasks.metrics import evaluate, label_array
 from compressor.training.callbacks import discard
 from compressor.training.objective import Context, Mixing
 from compressor.training.registry import asks_for, build_options, first_layers, load_method
@@ -52,29 +51,32 @@ from vocab.comparing.word_report import certificate
 from vocab.save import save_tokenizer
 from vocab.train import train_vocabulary
 
+if TYPE_CHECKING:
+    from compressor.run.planning.plan import Plan
+
 logger = logging.getLogger(__name__)
 ACTIVATIONS = "activations.npz"  # of the teacher, in the folder of the step "student"
 
 
-def training_rows(planned: Plan) -> Table:
+def training_rows(planned: "Plan") -> Table:
     """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
     return single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
 
 
-def kept_states(planned: Plan) -> CachedStates:
+def kept_states(planned: "Plan") -> CachedStates:
     """Return the teacher's hidden states that the stages ask for."""
     shapes = planned.info.shape, planned.shape
     return cached_states(planned.resolved.stage, *shapes, training_rows(planned), planned.max_length)
 
 
-def load_teacher(planned: Plan) -> "tuple[Any, Tokenizer]":
+def load_teacher(planned: "Plan") -> "tuple[Any, Tokenizer]":
     """Return the frozen model and its tokenizer."""
     section = planned.resolved.teacher
     model = load_model(planned.info, section.allow_pickle, section.trust_remote_code)
     return model, load_tokenizer(planned.info.folder)._tokenizer
 
 
-def run_teacher(planned: Plan, part: Path) -> None:
+def run_teacher(planned: "Plan", part: Path) -> None:
     """Score the teacher on the evaluation rows and cache its outputs on the training rows."""
     model, tokenizer = load_teacher(planned)
     info = planned.info
@@ -105,7 +107,7 @@ def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
     return np.asarray(predict(table.texts + (table.pairs or []), None))
 
 
-def run_vocab(planned: Plan, part: Path) -> None:
+def run_vocab(planned: "Plan", part: Path) -> None:
     """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
     folder = planned.info.folder
     teacher = load_tokenizer(folder)._tokenizer
@@ -131,7 +133,7 @@ def run_vocab(planned: Plan, part: Path) -> None:
     write_json(part / "statistics.json", found)
 
 
-def _vocabulary(planned: Plan, teacher: Tokenizer) -> Tokenizer:
+def _vocabulary(planned: "Plan", teacher: Tokenizer) -> Tokenizer:
     """Return the student's tokenizer: given, the teacher's own, or trained."""
     recipe = planned.resolved
     if planned.vocabulary is not None:
@@ -150,14 +152,19 @@ def student_tokenizer(journal: Journal) -> Tokenizer:
     return Tokenizer.from_file(str(journal.folder("vocab") / "tokenizer" / "tokenizer.json"))
 
 
-def teacher_activations(planned: Plan, model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
+def _vocab_map(journal: Journal) -> mapping.VocabMap | None:
+    path = journal.folder("vocab") / "map.npz"
+    return mapping.load(path) if path.is_file() else None
+
+
+def teacher_activations(planned: "Plan", model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
     """Return the teacher's activations on training rows, in its own tokens."""
     sample = splits.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
     rows = encode_rows(tokenizer, sample, planned.info.max_length)
     return measure_activations(model, family_of(planned.info.config["model_type"]), rows)
 
 
-def run_student(planned: Plan, journal: Journal, part: Path) -> None:
+def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
     """Build the initial student out of the teacher, or read the one given."""
     section, seed = planned.resolved.student, planned.resolved.seed
     if planned.pretrained is not None:
@@ -168,12 +175,11 @@ def run_student(planned: Plan, journal: Journal, part: Path) -> None:
         found = None if section.init == "random" else teacher_activations(planned, model, tokenizer)
         if found:
             save_activations(found, part / ACTIVATIONS)  # for stages that start from parts of the teacher too
-        map_path = journal.folder("vocab") / "map.npz"
-        vocab_map = mapping.load(map_path) if map_path.is_file() else None
+        vocab_map = _vocab_map(journal)
         chosen = section.init, section.start_layers or "even"
         student, origin = build_student(planned.info, model, planned.shape, vocab_map, found, seed, *chosen)
     given = planned.vocabulary
-    pad_token = given.roles.get("pad_token", "") if given else _pad_token(planned.info)
+    pad_token = given.roles.get("pad_token", "") if given else str(load_tokenizer(planned.info.folder).pad_token)
     pad_id = student_tokenizer(journal).token_to_id(pad_token)
     student.config.pad_token_id = pad_id if pad_id is not None else 0
     folder = part / "model"
@@ -187,7 +193,7 @@ def copy_tokenizer(journal: Journal, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: Path) -> None:
+def run_stage(planned: "Plan", journal: Journal, before: str, number: int, part: Path) -> None:
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
     stage = planned.resolved.stage[number - 1]
     info = planned.info
@@ -213,11 +219,10 @@ def run_stage(planned: Plan, journal: Journal, before: str, number: int, part: P
     discard(part / "work")
 
 
-def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn.Module:
+def _objective(planned: "Plan", journal: Journal, student: Any, number: int) -> nn.Module:
     """Build the objective of a stage; its own weights are drawn from the seed."""
     stage, info = planned.resolved.stage[number - 1], planned.info
     method = load_method(stage.method)
-    map_path = journal.folder("vocab") / "map.npz"
     teacher, activations = _teacher_for(planned, journal, stage.method)
     kept = kept_states(planned)
     context = Context(
@@ -229,7 +234,7 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
         info.shape.n_passes,
         teacher=teacher,
         teacher_dir=info.folder,
-        vocab_map=mapping.load(map_path) if map_path.is_file() else None,
+        vocab_map=_vocab_map(journal),
         model_type=plain_type(info.config["model_type"]),
         activations=activations,
         teacher_first_layers=kept.first,
@@ -240,7 +245,7 @@ def _objective(planned: Plan, journal: Journal, student: Any, number: int) -> nn
     return objective
 
 
-def _teacher_for(planned: Plan, journal: Journal, method: str) -> tuple[Any, Activations | None]:
+def _teacher_for(planned: "Plan", journal: Journal, method: str) -> tuple[Any, Activations | None]:
     """Return the teacher's model and its activations, each where the method asks for it."""
     has_model, measures = asks_for(method, "trains_teacher", "needs_teacher"), asks_for(method, "measures")
     if not has_model and not measures:
@@ -254,7 +259,7 @@ def _teacher_for(planned: Plan, journal: Journal, method: str) -> tuple[Any, Act
 
 
 def _batches(
-    planned: Plan, journal: Journal, objective: nn.Module, table: Table, number: int, part: Path
+    planned: "Plan", journal: Journal, objective: nn.Module, table: Table, number: int, part: Path
 ) -> tuple[EncodedRows, Collate]:
     """Encode the rows with the views that the objective reads, and return how batches are made of them."""
     stage, info = planned.resolved.stage[number - 1], planned.info
@@ -266,7 +271,7 @@ def _batches(
         own = load_tokenizer(info.folder)._tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
     cache = _cache_for(planned, journal, options) if options.needs_cache else None
-    labels = labels_of(table, info) if table.labels is not None else None
+    labels = label_array(table, info.kind, info.labels)
     labels = relabelled(planned, journal, objective, number, cache, labels, part)
     student: Any = objective.student
     segments = takes_segments(info.config["model_type"])
@@ -279,7 +284,7 @@ def _batches(
     return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs, info.max_length)
 
 
-def _cache_for(planned: Plan, journal: Journal, options: Any) -> TeacherCache:  # Any: of the method's own class
+def _cache_for(planned: "Plan", journal: Journal, options: Any) -> TeacherCache:  # Any: of the method's own class
     """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
     kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
     words = kept.words if options.cached_layers else ()
@@ -293,7 +298,3 @@ def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:
     _, number, method = name.split("-", 2)
     log = [json.loads(line) for line in lines]
     return {"stage": int(number), "method": method, "log": log, "seconds": seconds, **read_facts(journal.folder(name))}
-
-
-def _pad_token(info: TeacherInfo) -> str:
-    return str(load_tokenizer(info.folder).pad_token)

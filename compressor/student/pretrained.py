@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.files import hash_files
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, tokenizer_config
 from compressor.models.families import family_of, shape_of
-from compressor.models.teacher import TeacherInfo, find_folder, hash_files, load_tokenizer, read_model, read_teacher
+from compressor.models.teacher import TeacherInfo, find_folder, load_tokenizer, read_model, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused

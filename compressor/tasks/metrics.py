@@ -16,7 +16,7 @@ import numpy.typing as npt
 from compressor.data.labels import label_ids, label_numbers, number
 from compressor.data.table import Table
 from compressor.refused import Refused
-from compressor.tasks.spec import TaskSpec
+from compressor.tasks.spec import TaskSpec, task_spec
 
 Array = npt.NDArray[Any]  # outputs come in any float type
 Predict = Callable[[list[str], list[str] | None], Array]
@@ -68,6 +68,14 @@ def targets_of(table: Table, spec: TaskSpec) -> list[int] | list[float] | None:
     if spec.kind == "embedding" and (table.pairs is None or not has_number):
         return None  # classes, and labels of single texts, say nothing about an embedding by itself
     return label_numbers(table.labels, table.source)
+
+
+def label_array(table: Table, kind: str, labels: Sequence[str]) -> Array | None:
+    """Return the labels as a loss takes them (rows,): ids (int64) or scores (float32); ``None`` without labels."""
+    if table.labels is None or (kind == "embedding" and table.pairs is None):
+        return None
+    targets = targets_of(table, task_spec(kind, labels, pair=table.pairs is not None))  # type: ignore[arg-type]
+    return np.asarray(targets, dtype=np.int64 if kind == "classification" else np.float32)
 
 
 def score(outputs: Array, labels: Sequence[int] | Sequence[float], spec: TaskSpec) -> dict[str, float]:

@@ -11,9 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
+from transformers import TrainerControl as Control
+from transformers import TrainerState as State
+from transformers import TrainingArguments as Arguments
 
 from compressor.batches.encoded import LengthSampler
+from compressor.files import write_text
 
 MAX_GRAD_NORM = 1.0
 COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
@@ -45,22 +49,16 @@ class StageCallback(TrainerCallback):
         self.saved_at = 0.0
         self.trainer: Watched | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Tell the objective how many steps the stage has, also when it goes on at a checkpoint."""
         self._tell("begin", state.max_steps)
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Tell the sampler the epoch: where several processes resume, accelerate's wrappers keep it from it."""
         assert self.trainer is not None
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> Control:
         """Show progress; evaluate; ask for a checkpoint once a minute (when a checkpoint is made changes no weight)."""
         self.progress(state.global_step, state.max_steps)
         is_last = state.global_step >= state.max_steps
@@ -76,9 +74,7 @@ class StageCallback(TrainerCallback):
             self.saved_at = time.monotonic()
         return control
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_pre_optimizer_step(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Let the objective finish its gradients, then clip them.
 
         What has a learning rate of its own is clipped by itself: a teacher's gradient must not scale the student's.
@@ -94,34 +90,28 @@ class StageCallback(TrainerCallback):
             assert self.trainer is not None
             self.trainer.grad_norm = math.hypot(*(float(norm) for norm in norms))
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_optimizer_step(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Let the objective change its parameters right after the step, before the learning rate changes."""
         self._tell("after_step", kwargs["optimizer"])
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Evaluate, unless that goes by steps."""
         if self.evaluate_every is None:
             self._score(state)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Rewrite metrics.jsonl from the state, so that a resumed run repeats no line."""
         if state.is_world_process_zero:
             self._write(state)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Mark the checkpoint as whole and remove the older ones."""
         if not state.is_world_process_zero:
             return
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         assert self.trainer is not None
         pending = {"n_summed": self.trainer.n_summed, "term_sums": self.trainer.term_sums}
-        unfinished = newest / f"{COMPLETE}.tmp"
-        unfinished.write_text(json.dumps(pending), encoding="utf-8")
-        unfinished.rename(newest / COMPLETE)
+        write_text(newest / COMPLETE, json.dumps(pending))
         for folder in Path(args.output_dir).glob("checkpoint-*"):
             if folder != newest:
                 (folder / COMPLETE).unlink(missing_ok=True)
@@ -133,7 +123,7 @@ class StageCallback(TrainerCallback):
         if call is not None:
             call(*given)
 
-    def _score(self, state: TrainerState) -> None:
+    def _score(self, state: State) -> None:
         """Evaluate the student on the rows the caller chose."""
         if self.evaluate is not None and state.is_world_process_zero:
             self.objective.eval()
@@ -142,13 +132,11 @@ class StageCallback(TrainerCallback):
             state.log_history.append({"step": state.global_step, "epoch": state.epoch, **metrics})
             self._write(state)
 
-    def _write(self, state: TrainerState) -> None:
+    def _write(self, state: State) -> None:
         lines = [
             json.dumps(cleaned, sort_keys=True) for entry in state.log_history if len(cleaned := clean_entry(entry)) > 2
         ]
-        unfinished = self.metrics_path.with_suffix(".tmp")
-        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        unfinished.rename(self.metrics_path)
+        write_text(self.metrics_path, "\n".join(lines) + "\n")
 
 
 def clean_entry(entry: dict[str, Any]) -> dict[str, Any]:

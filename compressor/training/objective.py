@@ -7,12 +7,11 @@ reads of the teacher's cached outputs, see :class:`MethodOptions`; where it asks
 up. ``compressor.training.registry`` finds it by its file name. Nothing here imports torch.
 """
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,8 +135,7 @@ def model_inputs(batch: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
 def check_choice(method: str, key: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse an option that is none of the known words."""
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(value, known)
         raise Refused(
             f"recipe: [[stage]] {method!r} option {key} = {value!r}, expected one of {', '.join(known)}.{hint}"
         )
@@ -148,12 +146,3 @@ def check_shares(method: str, **shares: float) -> None:
     for key, value in shares.items():
         if not 0 <= value <= 1:
             raise Refused(f"recipe: [[stage]] {method!r} option {key} = {value:g}, expected between 0 and 1.")
-
-
-def check_masked(method: str, objective: str, masked: float) -> None:
-    """Refuse to learn from hidden words where none is hidden."""
-    if objective == "mlm" and masked == 0:
-        raise Refused(
-            f"recipe: [[stage]] {method!r} option masked = 0, expected more, for objective = 'mlm' learns from "
-            "hidden words. Use masked = 0.15."
-        )

@@ -6,13 +6,12 @@ A method is found by the name of its file in ``compressor/methods``, and the fir
 
 import ast
 import dataclasses
-import difflib
 import importlib
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 from compressor.training.objective import Depths
 
 METHODS_DIR = Path(__file__).parents[1] / "methods"
@@ -45,8 +44,7 @@ def check_method(name: str) -> str:
     """
     known = method_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise Refused(f"method: {name!r} is not known.{hint} Known: {', '.join(known)}.")
     return name
 
@@ -55,6 +53,21 @@ def load_method(name: str) -> Method:
     """Import a method (and with it torch)."""
     module = importlib.import_module(f"compressor.methods.{check_method(name)}")
     return Method(name, module.Options, module.Objective)
+
+
+def describe_methods(name: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the training methods with a line each or, with ``name``, all that one of them says and its options."""
+    if name is None:
+        summaries = {each: method_summary(each).partition("\n")[0] for each in method_names()}
+        width = max(map(len, summaries)) + 2
+        return {"methods": summaries}, [f"{each:{width}}{text}" for each, text in summaries.items()]
+    text = method_summary(name)
+    options = [
+        {"name": field.name, "type": getattr(field.type, "__name__", str(field.type)), "default": default_of(field)}
+        for field in dataclasses.fields(load_method(name).options_class)
+    ]
+    lines = [text, "", *[f"--option {each['name']}={each['default']}  ({each['type']})" for each in options]]
+    return {"name": name, "text": text, "options": options}, lines
 
 
 def trains_teacher(name: str, given: dict[str, Any]) -> bool:
@@ -95,8 +108,7 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
     fields = {item.name: item for item in dataclasses.fields(options_class)}
     for key, value in given.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(key, fields)
             raise Refused(
                 f"recipe: [[stage]] {name!r} has no option {key!r}.{hint} Known: {', '.join(sorted(fields))}."
             )

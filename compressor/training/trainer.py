@@ -101,13 +101,7 @@ class StageTrainer(Trainer):
         self.optimizer: torch.optim.Optimizer = optimizer_class(listed, **settings)
         return self.optimizer
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_given: object, **_more: object) -> Tensor:
         """Return the sum of the objective's terms.
 
         Raises:

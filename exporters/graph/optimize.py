@@ -185,18 +185,25 @@ def _constants_to_initializers(model: ModelProto) -> None:
     replace_nodes(model, kept)
 
 
-def _drop_identities(model: ModelProto) -> None:
-    outputs = {output.name for output in model.graph.output}
+def _read_instead(model: ModelProto, source_of: Callable[[NodeProto], str | None]) -> None:
+    """Remove the nodes for which ``source_of`` names another value, which is read instead of what they make."""
     alias: dict[str, str] = {}
     kept = []
     for node in model.graph.node:
-        source = alias.get(node.input[0], node.input[0]) if node.op_type == "Identity" else ""
-        if node.op_type == "Identity" and node.output[0] not in outputs:
-            alias[node.output[0]] = source
-        else:
+        source = source_of(node)
+        if source is None:
             kept.append(node)
+        else:
+            alias[node.output[0]] = alias.get(source, source)
     replace_nodes(model, kept)
     rename_inputs(model, lambda name: alias.get(name, name))
+
+
+def _drop_identities(model: ModelProto) -> None:
+    kept = {output.name for output in model.graph.output}
+    _read_instead(
+        model, lambda node: node.input[0] if node.op_type == "Identity" and node.output[0] not in kept else None
+    )
 
 
 def _split_gemms(model: ModelProto) -> None:
@@ -221,16 +228,13 @@ def _split_gemms(model: ModelProto) -> None:
 
 def _fold_transposes(model: ModelProto) -> None:
     constants = initializers(model)
-    alias: dict[str, str] = {}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type == "Transpose" and node.input[0] in constants:
-            axes = list(node.attribute[0].ints) if node.attribute else []
-            alias[node.output[0]] = _add_transposed(model, node.input[0], axes)
-        else:
-            kept.append(node)
-    replace_nodes(model, kept)
-    rename_inputs(model, lambda name: alias.get(name, name))
+
+    def transposed(node: NodeProto) -> str | None:
+        if node.op_type != "Transpose" or node.input[0] not in constants:
+            return None
+        return _add_transposed(model, node.input[0], list(node.attribute[0].ints) if node.attribute else [])
+
+    _read_instead(model, transposed)
 
 
 def _add_transposed(model: ModelProto, name: str, axes: list[int]) -> str:

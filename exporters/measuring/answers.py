@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +10,16 @@ from tokenizers import Tokenizer
 from exporters.measuring import measure
 
 
-class Answer(NamedTuple):
-    """What a file answers to one row."""
-
-    ids: list[int]
-    output: npt.NDArray[np.float32]  # (values,)
-
-
 def asker(
     path: Path, tokenizer: Tokenizer, max_length: int, inputs: Sequence[str], output: str
-) -> Callable[[str, str | None], Answer]:
-    """Return a function from a text (and its pair) to one output of an ONNX file, on one thread as a device runs it."""
+) -> Callable[[str, str | None], tuple[list[int], npt.NDArray[np.float32]]]:
+    """Return a function from a text (and its pair) to its ids and one output (values,) of an ONNX file: one thread."""
     cutter = Tokenizer.from_str(tokenizer.to_str())
     cutter.no_padding()
     cutter.enable_truncation(max_length, strategy="longest_first")
     session = measure.session(path, "cpu", 1)
 
-    def ask(text: str, pair: str | None) -> Answer:
+    def ask(text: str, pair: str | None) -> tuple[list[int], npt.NDArray[np.float32]]:
         encoding = cutter.encode(text, pair)
         columns = {
             "input_ids": encoding.ids,
@@ -35,7 +27,7 @@ def asker(
             "token_type_ids": encoding.type_ids,
         }
         feeds = {name: np.asarray([columns[name]], dtype=np.int64) for name in inputs}  # (1, tokens)
-        return Answer(list(encoding.ids), session.run([output], feeds)[0][0])  # (1, values) -> (values,)
+        return list(encoding.ids), session.run([output], feeds)[0][0]  # (1, values) -> (values,)
 
     return ask
 
@@ -47,6 +39,6 @@ def graph_predictor(
     ask = asker(path, tokenizer, max_length, inputs, output)
 
     def predict(texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float32]:
-        return np.stack([ask(text, pairs[row] if pairs else None).output for row, text in enumerate(texts)])
+        return np.stack([ask(text, pairs[row] if pairs else None)[1] for row, text in enumerate(texts)])
 
     return predict

@@ -13,8 +13,9 @@ from compressor.cli import main
 from compressor.inherit.compactors import build_network
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import QuantizeSection, StudentSection
-from compressor.run.compress import compress, plan
+from compressor.run.compress import compress
 from compressor.run.planning import sizing
+from compressor.run.planning.plan import plan
 from compressor.student.activations import Activations
 from compressor.student.pretrained import load_pretrained
 from compressor.student.student import choose_parts, new_model

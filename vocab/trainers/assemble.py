@@ -9,12 +9,7 @@ from vocab.surfaces import Spec, Surface, special_tokens, surfaces, vocab_of
 
 
 def assemble(
-    teacher: Spec,
-    specials: list[str],
-    model: Spec,
-    normalizer: Spec | None,
-    pre_tokenizer: Spec,
-    decoder: Spec | None,
+    teacher: Spec, specials: list[str], model: Spec, normalizer: Spec | None, pre_tokenizer: Spec, decoder: Spec | None
 ) -> Tokenizer:
     """Join the parts; what the teacher has beside its model comes along under the new ids."""
     ids = {token: index for index, token in enumerate(specials)}

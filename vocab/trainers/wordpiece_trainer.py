@@ -14,11 +14,7 @@ from vocab.trainers.assemble import assemble, by_id, check_size, first_tokens
 
 
 def wordpiece_trainer(
-    texts: Iterable[str],
-    sizes: Sequence[int],
-    teacher: Tokenizer,
-    rule: Rule,
-    embeddings: Floats | None,
+    texts: Iterable[str], sizes: Sequence[int], teacher: Tokenizer, rule: Rule, embeddings: Floats | None
 ) -> Callable[[int], Tokenizer]:
     """Return the function from one of ``sizes`` to its tokenizer; what they share is done here, once."""
     spec = spec_of(teacher)

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from compressor.data import splits
 from compressor.data.labels import check_classes
-from compressor.data.table import Table, describe_rows, read_table, single_texts
+from compressor.data.splits import read_rows
+from compressor.data.table import Table, describe_rows, single_texts
 from compressor.models.families import family_of
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
@@ -26,7 +27,7 @@ from compressor.run.planning import refusals, sizing
 from compressor.run.planning.kept_states import first_states
 from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.student.pretrained import Pretrained, read_pretrained
-from compressor.tasks.metrics import targets_of
+from compressor.tasks.metrics import label_array
 from compressor.tasks.spec import TaskSpec, task_spec
 from compressor.training.registry import check_method, reads_labels
 from exporters.repetition import Pattern, describe
@@ -57,6 +58,7 @@ class Plan:
     seconds: float  # a rough estimate of the training
     pretrained: Pretrained | None = None  # the student, where it exists already
     vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
+    digest: str = ""  # of the resolved recipe
 
     @property
     def shape(self) -> Shape:
@@ -165,7 +167,8 @@ def plan(recipe: Recipe) -> Plan:
     refusals.check_shapes(stages, info.shape, choice.shape)
     resolved = _resolve(recipe, info, choice, kind, stages, max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
-    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, pretrained, vocabulary)
+    given = pretrained, vocabulary, resolved.digest()
+    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
 
 
 def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
@@ -187,9 +190,7 @@ def _resolve(
     """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
     vocab, student = recipe.vocab, recipe.student
     if not (student.pretrained or vocab.path):
-        vocab = vocab.model_copy(
-            update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size},
-        )
+        vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
     if not student.pretrained:
         numbers = {name: getattr(choice.shape, name) for name in ("layers", "hidden", "heads", "ffn")}
         said = {name: getattr(student, name) for name in OF_PASSES}
@@ -213,39 +214,20 @@ def _resolve(
 
 def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
     """Return training and evaluation rows; labels are checked against the teacher's."""
-    section = recipe.data
-    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
-    offline = recipe.teacher.offline
-    needs_label = info.kind != "embedding"
-    uses_label = any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
-    train = read_table(
-        section.train, **columns, offline=offline, needs_label=needs_label and (uses_label or section.eval is None)
-    )
-    if section.max_rows is not None and section.max_rows < len(train):
-        train = splits.subset(train, section.max_rows, recipe.seed)
-    if section.eval is None:
-        train, evaluation = splits.split_holdout(train, section.holdout, recipe.seed)
-    else:
-        evaluation = read_table(section.eval, **columns, split="validation", offline=offline, needs_label=needs_label)
+    section, needs_label = recipe.data, info.kind != "embedding"
+    uses_label = section.eval is None or any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
+    needs = needs_label and uses_label, needs_label
+    train, evaluation = read_rows(section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs)
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
         raise Refused(
             f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
             f"{section.eval} does not. Name the columns with --text-column and --pair-column."
         )
     for table in (train, evaluation):
-        labels_of(table, info)
+        label_array(table, info.kind, info.labels)
     if info.kind == "classification" and train.labels is not None:
         check_classes(train.labels, train.source)
     return train, evaluation
-
-
-def labels_of(table: Table, info: TeacherInfo) -> np.ndarray[Any, np.dtype[Any]] | None:
-    """Return the labels as the loss takes them: ids (int64) or scores (float32); ``None`` without labels."""
-    if table.labels is None or (info.kind == "embedding" and table.pairs is None):
-        return None
-    spec = task_spec(info.kind, info.labels, pair=table.pairs is not None)  # type: ignore[arg-type]
-    targets = targets_of(table, spec)
-    return np.asarray(targets, dtype=np.int64 if info.kind == "classification" else np.float32)
 
 
 def _max_length(

@@ -89,7 +89,8 @@ def choose(
     Raises:
         OverBudget: when not even the smallest shape fits.
     """
-    limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if _is_open(student, quantize, vocab_size) else 1.0)
+    is_open = None in (student.layers, student.hidden, student.ffn, vocab_size) or quantize.scheme == "auto"
+    limit = (max_bytes or DEFAULT_MAX_BYTES) * (MARGIN if is_open else 1.0)
     least = vocab_range[0] if vocab_size is None else 0
     predict = partial(predict_bytes, n_tokenizer_bytes=n_tokenizer_bytes, kind=kind, certificates=certificates)
     if given is not None:
@@ -149,11 +150,6 @@ def estimate_ms(shape: Shape, scheme: Scheme) -> float:
     """Return a rough time for ``TYPICAL_TOKENS`` tokens on one thread; the package is measured in any case."""
     multiplications = shape.n_multiplications * TYPICAL_TOKENS
     return multiplications / 1e6 * US_PER_MEGA_MULTIPLICATION[scheme.weight_bits] / 1e3
-
-
-def _is_open(student: StudentSection, quantize: QuantizeSection, vocab_size: int | None) -> bool:
-    given = (student.layers, student.hidden, student.ffn, vocab_size)
-    return any(value is None for value in given) or quantize.scheme == "auto"
 
 
 def _candidates(
