@@ -69,6 +69,10 @@ class Recipe(Section):
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
+    def content(self) -> dict[str, Any]:
+        """Return the content with the version, which says what the defaults are."""
+        return {"version": self.version, **super().content()}
+
 
 class FinetuneJob(Section):
     """What ``tenmeg finetune`` is told: the same tables as a recipe's, with the model to fine-tune as the teacher."""

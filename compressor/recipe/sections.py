@@ -7,6 +7,7 @@ none is written. No torch here.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from compressor.files import hash_files, sha256_file
 from compressor.refused import Refused
 from exporters.budget import Budget, parse_latency, parse_size
 from exporters.repetition import check_layers, check_repeat
@@ -36,6 +38,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     excludes: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # a key, and those that it answers
     flags: ClassVar[Mapping[str, str]] = {}  # the flag of a key that is called otherwise
+    of_files: ClassVar[tuple[str, ...]] = ()  # keys that name a file, a folder or a hub id
 
     def given(self, *names: str) -> list[str]:
         """Return those of ``names`` that the user has set."""
@@ -57,16 +60,39 @@ class Section(BaseModel):
                 )
         return self
 
+    def content(self) -> dict[str, Any]:
+        """Return what the section decides, as JSON: nothing that is at its default, and files by what they hold.
+
+        So a later key with a default, and the same file elsewhere, are no other content. A default that changes needs
+        a new version of the recipe.
+        """
+        written = self.model_dump(mode="json", exclude_defaults=True)
+        return {name: _content(getattr(self, name), value, name in self.of_files) for name, value in written.items()}
+
     def digest(self, *names: str) -> str:
-        """Return a sha256 of the named keys, of all when none is named, independent of their order."""
-        content = self.model_dump(mode="json")
-        if names:
-            content = {name: content.get(name) for name in names}
+        """Return a sha256 of the content of the named keys, of all when none is named."""
+        content = {name: value for name, value in self.content().items() if not names or name in names}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if name not in self.answered()}
+
+
+def _content(value: Any, written: Any, is_file: bool) -> Any:  # Any: a key's value, and as JSON
+    if isinstance(value, Section):
+        return value.content()
+    if isinstance(value, tuple) and value and isinstance(value[0], Section):
+        return [each.content() for each in value]
+    return held(str(value)) if is_file else written
+
+
+def held(name: str) -> str:
+    """Return a sha256 of what the file or folder of this name holds; a hub id stays as it is."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return hashlib.sha256(json.dumps(hash_files(path), sort_keys=True).encode()).hexdigest()
+    return sha256_file(path) if path.is_file() else name
 
 
 class TeacherSection(Section):
@@ -79,6 +105,7 @@ class TeacherSection(Section):
     offline: bool = Field(False, description="never ask the hub")
     allow_pickle: bool = Field(False, description="load .bin checkpoints, which can run code; off unless asked")
     trust_remote_code: bool = Field(False, description="run code from the checkpoint; off unless asked")
+    of_files: ClassVar = ("path",)
 
 
 class DataSection(Section):
@@ -91,6 +118,7 @@ class DataSection(Section):
     label_column: str | None = None
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="share of train held out")
     max_rows: Annotated[int, Field(gt=0)] | None = Field(None, description="use only so many training rows, by seed")
+    of_files: ClassVar = ("train", "eval")
 
 
 class VocabSection(Section):
@@ -104,6 +132,7 @@ class VocabSection(Section):
     rule: VocabRule = Field("cuts", description="how tokens are chosen (vocab/choosing.py)")
     excludes: ClassVar = {"path": ("kind", "size", "rule")}
     flags: ClassVar = {"path": "--vocab-from"}
+    of_files: ClassVar = ("path",)
 
 
 class StudentSection(Section):
@@ -124,6 +153,7 @@ class StudentSection(Section):
     exchange: bool | None = Field(None, description="exchange query and key when a layer runs again; None: true")
 
     excludes: ClassVar = {"pretrained": ("layers", "hidden", "heads", "ffn", "init", "start_layers")}
+    of_files: ClassVar = ("pretrained",)
 
     def answered(self) -> tuple[str, ...]:
         """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
@@ -199,6 +229,13 @@ class StageSection(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own knobs (tenmeg methods NAME)")
+
+    def content(self) -> dict[str, Any]:
+        """Return the content; the option that names a model in every method that has it counts by what it holds."""
+        found = super().content()
+        if base := self.options.get("base"):
+            found["options"] = {**found["options"], "base": held(str(base))}
+        return found
 
     @model_validator(mode="after")
     def micro_batch_divides_batch_size(self) -> Self:

@@ -1,6 +1,7 @@
 """The recipe: TOML in and out, and the sentence that each mistake gets."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from compressor.recipe import recipe as recipes
 from compressor.recipe.recipe import Recipe
+from compressor.recipe.sections import StageSection
 
 LEAST = {"teacher": {"path": "t"}, "data": {"train": "f.tsv"}}
 
@@ -190,3 +192,55 @@ def test_a_saved_recipe_loads(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(LEAST)
     (tmp_path / "r.toml").write_text(recipe.dumps(), encoding="utf-8")
     assert recipes.load(tmp_path / "r.toml") == recipe
+
+
+def test_what_is_left_at_its_default_does_not_count_in_the_digest() -> None:
+    plain = recipes.from_dict(LEAST)
+    said = recipes.from_dict({**LEAST, "seed": 0, "vocab": {"rule": "cuts"}, "measure": {"threads": 1}})
+    assert plain.digest() == said.digest()
+    assert plain.digest() != recipes.from_dict({**LEAST, "vocab": {"rule": "frequency"}}).digest()
+
+
+def test_a_later_key_with_a_default_changes_no_digest() -> None:
+    class LaterStage(StageSection):
+        later: str | None = None
+
+    class Later(Recipe):
+        later: int = 3
+        stage: tuple[LaterStage, ...] = (LaterStage(method="distill"),)
+
+    for more in ({}, {"stage": [{"method": "patient", "epochs": 2}]}):
+        assert Later.model_validate({**LEAST, **more}).digest() == recipes.from_dict({**LEAST, **more}).digest()
+    assert Later.model_validate({**LEAST, "later": 4}).digest() != recipes.from_dict(LEAST).digest()
+
+
+def test_files_count_in_the_digest_by_what_they_hold(tmp_path: Path) -> None:
+    def digest(place: Path, teacher: str = "teacher") -> str:
+        content = {
+            "teacher": {"path": str(place / teacher)},
+            "data": {"train": str(place / "rows.tsv"), "eval": str(place / "dev.tsv")},
+            "vocab": {"path": str(place / teacher / "tokenizer.json")},
+            "stage": [{"method": "teacher_predictions", "options": {"base": str(place / teacher)}}],
+        }
+        return recipes.from_dict(content).digest()
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "teacher").mkdir(parents=True)
+    names = ("teacher/config.json", "teacher/tokenizer.json", "teacher/model.safetensors", "rows.tsv", "dev.tsv")
+    for name in names:
+        (here / name).write_text(name, encoding="utf-8")
+    before = digest(here)
+    shutil.copytree(here, there)
+    assert digest(there) == before
+    for name in names:
+        (there / name).write_text("other", encoding="utf-8")
+        assert digest(there) != before, name
+        (there / name).write_text(name, encoding="utf-8")
+    (there / "teacher").rename(there / "renamed")
+    assert digest(there, "renamed") == before
+
+
+def test_a_hub_id_counts_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = (recipes.from_dict({**LEAST, "teacher": {"path": name}}) for name in ("owner/one", "owner/two"))
+    assert ours.digest() != theirs.digest()

@@ -127,6 +127,18 @@ def test_a_run_of_another_recipe_is_refused_untouched_and_replaced_when_told(rec
     assert files_of(copy) == before
 
 
+def test_the_same_teacher_and_rows_elsewhere_are_the_same_run(done, copy, tiny_teacher_dir, tiny_rows, tmp_path):
+    teacher = Path(shutil.copytree(tiny_teacher_dir, tmp_path / "elsewhere" / tiny_teacher_dir.name))
+    rows = [Path(shutil.copy(path, tmp_path / "elsewhere" / path.name)) for path in tiny_rows]
+    said: list[str] = []
+    outcome = compress(make_recipe(teacher, *rows), copy, echo=said.append)
+    assert sum(line.endswith(": done before") for line in said) == len(outcome.report["seconds"])
+    assert files_of(outcome.package_dir) == files_of(done[0].package_dir)
+    rows[0].write_text(rows[0].read_text(encoding="utf-8") + "the plot is dull\t0\n", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="holds a run of another recipe"):
+        compress(make_recipe(teacher, *rows), copy)
+
+
 @pytest.mark.slow
 def test_a_drop_that_is_too_large_rejects_the_package(tiny_teacher_dir, tiny_rows, copy):
     shutil.rmtree(copy)
