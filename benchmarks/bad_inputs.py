@@ -6,7 +6,7 @@ folder is afterwards as it was, but for finished steps where ``keeps`` says so. 
 
     python -m benchmarks.bad_inputs          the table, docs/results/bad_inputs.json and docs/errors.md
 
-``tests/test_bad_inputs.py`` runs the same cases. What makes the inputs is in ``benchmarks.faults.bad_files``.
+``tests/house/test_bad_inputs.py`` runs the same cases. What makes the inputs is in ``benchmarks.faults.bad_files``.
 """
 
 import argparse

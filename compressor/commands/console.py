@@ -28,10 +28,8 @@ OUT_OF_SPACE = (
 EXTRA_OF = {
     **dict.fromkeys(("onnxruntime",), "cpu"),
     **dict.fromkeys(
-        (
-            "accelerate", "datasets", "jinja2", "matplotlib", "onnx", "onnx_ir", "onnxscript", "optimum", "psutil",
-            "requests", "safetensors", "scipy", "sklearn", "torch", "transformers",
-        ),
+        ("accelerate", "datasets", "jinja2", "matplotlib", "onnx", "onnxscript", "optimum", "requests", "safetensors",
+         "scipy", "sklearn", "torch", "transformers"),
         "train",
     ),
 }  # fmt: skip

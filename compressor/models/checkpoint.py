@@ -110,10 +110,11 @@ def _opened(path: Path, framework: str = "np") -> Any:  # Any: a context manager
     try:
         return safe_open(path, framework=framework)
     except SafetensorError as error:
-        raise Refused(
-            f"teacher: {path} is no whole safetensors file ({path.stat().st_size:,} bytes: {error}). It is cut off, "
-            "damaged or something else; download it again."
-        ) from error
+        n_bytes = f"{path.stat().st_size:,} bytes"
+        what = f"is no safetensors file ({n_bytes}). It is damaged or something else"
+        if "not fully covered" in str(error):
+            what = f"has {n_bytes}, expected those that its header names. It is cut off"
+        raise Refused(f"teacher: {path} {what}; download it again.") from error
 
 
 def _check_words(path: Path, shape: Shape) -> None:

@@ -30,7 +30,7 @@ RECIPE_VERSION: Final = 1
 
 
 class Recipe(Section):
-    """All of it. ``Recipe.load(path)``, ``recipe.dumps()``, ``recipe.digest()``."""
+    """All of it; ``load`` reads one from a file, ``dumps`` writes it."""
 
     version: Literal[1] = RECIPE_VERSION
     seed: Annotated[int, Field(ge=0)] = 0

@@ -2,9 +2,8 @@
 
 check -> vocab -> teacher -> student -> train (one per stage) -> export -> quantize -> verify -> package. Every step
 reads the folders of earlier ones and writes its own (``compressor.run.journal``); a run that was killed goes on where
-it stopped, and two runs of one recipe make the same package, byte for byte. This module and the command line are the
-only places that join training to exporting. A budget or a parity that is not met still leaves the package, under
-``*.rejected``.
+it stopped, and two runs of one recipe make the same package, byte for byte. A budget or a parity that is not met still
+leaves the package, under ``*.rejected``.
 """
 
 import shutil

@@ -11,6 +11,9 @@ from benchmarks.render import PAGES, read_results, render
 from compressor.cli import main
 
 ROOT = Path(__file__).parents[2]
+OURS = ("compressor", "exporters", "vocab", "edge_demo", "benchmarks")
+PROSE = [path for name in OURS for path in (ROOT / name).rglob("*.py")]
+PROSE += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL_BLOCKS = [
     block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
@@ -51,3 +54,20 @@ def test_python_blocks_compile() -> None:
     assert blocks
     for block in blocks:
         compile(block, "README.md", "exec")
+
+
+def test_every_file_and_module_that_prose_names_exists() -> None:
+    """In back-ticks: ``compressor.files.write_text``, `tests/house/test_docs.py`."""
+    checked = 0
+    for page in PROSE:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"`((?:compressor|exporters|vocab|edge_demo|benchmarks|tests)/[\w/]+\.\w+)`", text):
+            assert (ROOT / target).exists(), f"{page.name}: {target}"
+            checked += 1
+        for name in re.findall(r"`((?:compressor|exporters|vocab|edge_demo|benchmarks)(?:\.[a-z_]\w*)+)`", text):
+            *module, last = name.split(".")
+            whole, part = ROOT.joinpath(*module, f"{last}.py"), ROOT.joinpath(*module).with_suffix(".py")
+            is_there = whole.exists() or ROOT.joinpath(*module, last).is_dir() or name in ("vocab.txt", "vocab.json")
+            assert is_there or re.search(rf"\b{last}\b", part.read_text(encoding="utf-8")), f"{page.name}: {name}"
+            checked += 1
+    assert checked > 80
