@@ -6,7 +6,7 @@ once in a checkout of the other commit, on the same teachers and rows at the sam
 the sha256 of every file of package, archive and model, of the training logs, and of what each step wrote. Times are
 left out of JSON, report.html (which holds the same) too, and of an .ort file only the bytes are counted: onnxruntime
 writes its lists in another order each time. A commit that has run stays in the work folder and is not run again. Exit
-code 1 if anything differs.
+code 1 if anything differs. Where one value is meant to change, ``--leave-out`` its key, of JSON inside archives too.
 
     python -m benchmarks.same_bytes --against HEAD~1
 """
@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from benchmarks.support.tiny import make_rows, make_tiny, save_model, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 # What differs from run to run, or says with which code it was made, wherever it stands in a JSON file.
-TIMED = {"seconds", "latency", "memory", "p50_ms", "p95_ms", "machine", "code", "inputs_sha256"}
+TIMED = frozenset(("seconds", "latency", "memory", "p50_ms", "p95_ms", "machine", "code", "inputs_sha256"))
 BASE = {"out_of_fold": 2, "base_epochs": 1.0, "base_learning_rate": 5e-3}
 
 
@@ -160,7 +161,7 @@ def recipe_of(name: str, inputs: Path) -> dict[str, Any]:
     }
 
 
-def run_tree(tree: Path, inputs: Path, out: Path) -> dict[str, dict[str, str]]:
+def run_tree(tree: Path, inputs: Path, out: Path, left_out: frozenset[str]) -> dict[str, dict[str, str]]:
     """Run everything with the product in ``tree``, two at once; return per run what it wrote and how it ended."""
     import tomli_w
 
@@ -180,11 +181,11 @@ def run_tree(tree: Path, inputs: Path, out: Path) -> dict[str, dict[str, str]]:
         jobs[name] = words
     last = {"package": jobs.pop("package")}  # of what an earlier command exports
     with ThreadPoolExecutor(2) as pool:
-        done = dict(zip(jobs, pool.map(lambda name: _run(tree, jobs[name], out / name), jobs), strict=True))
-    return done | {name: _run(tree, words, out / name) for name, words in last.items()}
+        done = dict(zip(jobs, pool.map(lambda name: _run(tree, jobs[name], out / name, left_out), jobs), strict=True))
+    return done | {name: _run(tree, words, out / name, left_out) for name, words in last.items()}
 
 
-def _run(tree: Path, words: list[str], out: Path) -> dict[str, str]:
+def _run(tree: Path, words: list[str], out: Path, left_out: frozenset[str]) -> dict[str, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
@@ -193,40 +194,49 @@ def _run(tree: Path, words: list[str], out: Path) -> dict[str, str]:
     if done.returncode not in (0, 3):
         raise click.ClickException(f"{' '.join(words)} in {tree} ended with {done.returncode}: {done.stderr[-2000:]}")
     files = {
-        path.relative_to(out.parent).as_posix(): _digest(path)
+        path.relative_to(out.parent).as_posix(): _digest(path, left_out)
         for path in sorted([*out.rglob("*"), *out.parent.glob(f"{out.name}.zip")])
         if path.is_file() and path.suffix != ".html" and path.name != "step.json"  # of sums of what is here
     }
     return {"exit code": str(done.returncode), **files}
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, left_out: frozenset[str]) -> str:
     if path.suffix == ".ort":
         return f"{path.stat().st_size} bytes"
     content = path.read_bytes()
     if path.suffix == ".json":
         here = str(path).partition("/out/")[0].encode()  # the folder of this side
-        content = json.dumps(_without_times(json.loads(content.replace(here, b"")))).encode()
+        content = _json(content.replace(here, b""), left_out)
+    elif path.suffix == ".zip" and left_out:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        parts = (_json(each, left_out) if name.endswith(".json") else each for name, each in members.items())
+        content = b"".join((*parts, *(name.encode() for name in members)))
     return hashlib.sha256(content).hexdigest()
 
 
-def _without_times(content: Any) -> Any:  # Any: JSON
+def _json(content: bytes, left_out: frozenset[str]) -> bytes:
+    return json.dumps(_without(json.loads(content), TIMED | left_out)).encode()
+
+
+def _without(content: Any, keys: frozenset[str]) -> Any:  # Any: JSON
     if isinstance(content, dict):
-        return {key: _without_times(value) for key, value in content.items() if key not in TIMED}
-    return [_without_times(each) for each in content] if isinstance(content, list) else content
+        return {key: _without(value, keys) for key, value in content.items() if key not in keys}
+    return [_without(each, keys) for each in content] if isinstance(content, list) else content
 
 
-def run_commit(commit: str, work: Path) -> dict[str, dict[str, str]]:
+def run_commit(commit: str, work: Path, left_out: frozenset[str]) -> dict[str, dict[str, str]]:
     """Run a commit in a checkout of its own, or return what an earlier call found."""
     sha = _git("rev-parse", f"{commit}^{{commit}}")
-    script = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    script = hashlib.sha256(Path(__file__).read_bytes() + repr(sorted(left_out)).encode()).hexdigest()
     kept = work / f"{sha[:12]}-{script[:8]}.json"
     if not kept.is_file():
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "tree"
             _git("worktree", "add", "--detach", str(tree), sha)
             try:
-                found = run_tree(tree, work / "inputs", Path(folder) / "out")
+                found = run_tree(tree, work / "inputs", Path(folder) / "out", left_out)
             finally:
                 _git("worktree", "remove", "--force", str(tree))
         kept.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -242,23 +252,18 @@ def _git(*words: str) -> str:
 @click.option("--against", default="HEAD", show_default=True, help="the commit to hold this tree against")
 @click.option("--work", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir()) / "tenmeg-same-bytes",
               show_default=True, help="teachers, rows and what a commit wrote; both sides read the same")  # fmt: skip
-@click.option(
-    "--except", "excepted", multiple=True, help="do not compare files of this name, which are meant to change"
-)
-def main(against: str, work: Path, excepted: tuple[str, ...]) -> None:
+@click.option("--leave-out", multiple=True, help="a key of JSON whose value is meant to change")
+def main(against: str, work: Path, leave_out: tuple[str, ...]) -> None:
     """Compare this tree, as it stands, with a commit."""
     make_inputs(work / "inputs")
-    theirs = run_commit(against, work)
+    left_out = frozenset(leave_out)
+    theirs = run_commit(against, work, left_out)
     with tempfile.TemporaryDirectory() as folder:
-        ours = run_tree(ROOT, work / "inputs", Path(folder) / "out")
+        ours = run_tree(ROOT, work / "inputs", Path(folder) / "out", left_out)
     n_different = 0
     for name in sorted(ours | theirs):
         before, after = theirs.get(name, {}), ours.get(name, {})
-        wrong = [
-            file
-            for file in sorted(before | after)
-            if before.get(file) != after.get(file) and Path(file).name not in excepted
-        ]
+        wrong = [file for file in sorted(before | after) if before.get(file) != after.get(file)]
         n_different += bool(wrong)
         archive = next((after[file][:12] for file in after if file.endswith(".zip")), "")
         said = f"{len(wrong)} differ: {', '.join(wrong)}" if wrong else "equal"
