@@ -153,7 +153,8 @@ def test_the_runtime_is_one_file_to_copy() -> None:
     assert names(ROOT / "edge_demo" / "runtime.py") <= allowed
 
 
-def test_only_what_exports_a_model_knows_torch() -> None:
+def test_only_two_exporters_know_torch() -> None:
+    """The one that writes graphs, with its heads, and the one that knows repeated layers."""
     with_torch = {
         path.relative_to(ROOT / "exporters").as_posix()
         for path in (ROOT / "exporters").rglob("*.py")
