@@ -20,6 +20,7 @@ from benchmarks.support.docstrings import docstrings, sentences_of
 from compressor.recipe.sections import StageSection
 from compressor.report.fold_certificates import manifest_block, predicted_bytes
 from compressor.report.report import model_card
+from compressor.training.registry import resolve
 from exporters.package import PackageInfo, make_cases, package_bytes, write_package
 from exporters.pooling import Pooling
 from exporters.predicted_bytes import predict_bytes
@@ -62,7 +63,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             tokenizer = train_vocabulary(texts, shape.vocab_size, "wordpiece", teacher)
             package = build(Path(name), shape, scheme, tokenizer, is_folded)
-            certificates = predicted_bytes([STAGE], "bert", shape) if is_folded else (0, 0)
+            certificates = predicted_bytes([resolve(STAGE)], "bert", shape) if is_folded else (0, 0)
             predicted = sum(predict_bytes(shape, scheme, certificates=certificates).values())
             measured = package_bytes(package)
         error = 100 * (predicted - measured) / measured

@@ -27,7 +27,7 @@ from compressor.inherit.starts import Ancestry, trace
 from compressor.models.families import Family, family_of
 from compressor.models.slots import Slot
 from compressor.refused import Refused
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from compressor.training.objective import FoldError
+from compressor.training.contract import FoldError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -29,7 +29,7 @@ from compressor.inherit.formula import WRITE, LearnedMap, generate, pseudo_inver
 from compressor.inherit.singular import find_basis, fingerprint, from_singular, to_singular
 from compressor.models.slots import Slot
 from compressor.refused import Refused
-from compressor.training.objective import FoldError
+from compressor.training.contract import FoldError
 
 PARTS = ("left", "right", "mixture", "layer_map", "scale", "shift", "gate")
 SAME_BASIS = 1e-3  # how far two fingerprints of one basis may be apart

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from compressor.inherit.fold import certify
 from compressor.inherit.learned import MapSet
 from compressor.refused import Refused
-from compressor.training.objective import Context, Depths, MethodOptions
-from compressor.training.registry import build_options, first_layers, load_method, reads_labels
+from compressor.training import objective as base
+from compressor.training.contract import Context, Depths, MethodOptions
+from compressor.training.registry import build_options, load_method
 from exporters.shape import Shape
 
 if TYPE_CHECKING:
@@ -57,34 +58,38 @@ class LossOptions(MethodOptions):
                 "with a loss of its own, such as 'distill'. Put the two in stages one after the other."
             )
 
-    def _inner(self) -> Any:  # an instance of the inner method's own Options
+    def _inner(self) -> MethodOptions:
         return build_options(self.loss, self.loss_options)
 
     @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the loss reads from the cache."""
-        return int(self._inner().cached_layers)
+    def inner(self) -> tuple[str, dict[str, Any]]:
+        """The method whose loss it is, and that method's options."""
+        return self.loss, self.loss_options
 
     @property
     def needs_cache(self) -> bool:
         """Whether batches carry the teacher's cached outputs."""
-        return bool(self._inner().needs_cache)
+        return self._inner().needs_cache
+
+    @property
+    def cached_layers(self) -> int:
+        """How many layers of the teacher's word states the loss reads from the cache."""
+        return self._inner().cached_layers
+
+    def first_layers(self, depths: Depths) -> tuple[int, ...]:
+        """Return the teacher's hidden states of which the loss reads the first token's."""
+        return self._inner().first_layers(depths)
 
     @property
     def reads_labels(self) -> bool:
         """Whether the loss learns from labels."""
-        return reads_labels(self.loss, self.loss_options)
-
-    def first_layers(self, depths: Depths) -> tuple[int, ...]:
-        """Return the teacher's hidden states of which the loss reads the first token's."""
-        return first_layers(self._inner(), depths)
+        return self._inner().reads_labels
 
 
-class Inheriting(nn.Module):
+class Inheriting(base.Objective):
     """A loss on a network whose tensors are maps of the teacher's."""
 
-    needs_teacher = True
-    measures = True
+    needs_teacher = measures = is_folded = makes_gradients = True
     learning_rate = 3e-4
     token_share = 0.25  # of the tokens that a stage sees by default: the stage after it needs the rest
 
@@ -93,7 +98,7 @@ class Inheriting(nn.Module):
         super().__init__()
         method = load_method(options.loss)
         inner_context = dataclasses.replace(context, student=carrier)
-        self.inner: Any = method.objective_class(inner_context, build_options(options.loss, options.loss_options))
+        self.inner = method.objective_class(inner_context, build_options(options.loss, options.loss_options))
         self.maps, self.rate = maps, options.student_rate or None
         gated = {each.slot.name for each in maps.maps if each.gate}
         mapped = {each.slot.name for each in maps.maps}
@@ -101,12 +106,12 @@ class Inheriting(nn.Module):
             parameter.requires_grad_(name not in mapped or name in gated)
         self.graph: dict[str, Tensor] = {}
         self.leaves: dict[str, Tensor] = {}
-        for attribute in ("mixing", "is_scored", "trains_teacher", "relabel"):
-            if hasattr(self.inner, attribute):
-                setattr(self, attribute, getattr(self.inner, attribute))
+        self.mixing, self.is_scored, self.relabels = self.inner.mixing, self.inner.is_scored, self.inner.relabels
+        self.trains_teacher = self.inner.trains_teacher
+        self.relabel = self.inner.relabel  # type: ignore[method-assign]
 
     @staticmethod
-    def check_shapes(teacher: Shape, student: Shape, options: LossOptions) -> None:
+    def check_shapes(teacher: Shape, student: Shape, options: MethodOptions) -> None:
         """Refuse tables that differ in what no map changes: their number of segments, or their own width (ELECTRA)."""
         for name in ("token_types", "embedding_size"):
             ours, theirs = getattr(student, name), getattr(teacher, name)
@@ -153,7 +158,7 @@ class Inheriting(nn.Module):
         """Return the carrier's own tensors, which gates mix in."""
         return dict(self.inner.student.named_parameters())
 
-    def before_step(self, _optimizer: torch.optim.Optimizer) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Send the gradients of the leaves back through the maps, averaged over processes."""
         reached = [
             name for name, leaf in self.leaves.items() if leaf.grad is not None and self.graph[name].requires_grad
@@ -185,8 +190,7 @@ class Inheriting(nn.Module):
         """Return the learning rate of what is trained directly, where it has one of its own."""
         if name.startswith("maps."):
             return None
-        rate_of = getattr(self.inner, "rate_of", None)
-        own = rate_of(name.removeprefix("inner.")) if rate_of else None
+        own = self.inner.rate_of(name.removeprefix("inner."))
         return self.rate if own is None and name.startswith("inner.student.") else own
 
     def is_undecayed(self, name: str) -> bool:
@@ -195,8 +199,7 @@ class Inheriting(nn.Module):
 
     def observe(self) -> dict[str, float]:
         """Return the inner method's numbers for the log."""
-        found: dict[str, float] = getattr(self.inner, "observe", dict)()
-        return found
+        return self.inner.observe()
 
     def scored(self) -> nn.Module:
         """Return a plain copy of the student as it is now."""

@@ -20,7 +20,7 @@ from compressor.models.slots import Axis, Slot, find_slots, group_layers, pick_l
 from compressor.student.activations import Activations
 from compressor.student.copied import NEW, Index, mapped_table
 from compressor.student.student import Kept, choose_parts
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 from exporters.shape import Shape
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ do.
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.models.families import n_passes
+from compressor.training import objective as base
+from compressor.training.contract import Context, MethodOptions, model_inputs
 from compressor.training.imitation import Imitation, Weights, without_dropout
-from compressor.training.objective import Context, MethodOptions, model_inputs
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,13 @@ class Options(MethodOptions):
         """How many layers of the teacher's word states the method reads from the cache."""
         return self.layers if self.hidden > 0 else 0
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the rows must carry labels."""
+        return bool(self.labels)
 
-class Objective(nn.Module):
+
+class Objective(base.Objective):
     """The student and the projections that training needs."""
 
     def __init__(self, context: Context, options: Options) -> None:

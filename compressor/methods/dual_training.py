@@ -30,8 +30,9 @@ from compressor.models.families import family_of, n_passes
 from compressor.models.slots import pick_layers
 from compressor.refused import Refused
 from compressor.student.copied import mapped_table
+from compressor.training import objective as base
+from compressor.training.contract import Context, Mixing, check_choice, model_inputs
 from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
-from compressor.training.objective import Context, Mixing, check_choice, model_inputs
 
 logger = logging.getLogger(__name__)
 CACHED = ("labels", "teacher_output", "teacher_states", "teacher_units")
@@ -65,11 +66,21 @@ class Options(MixedOptions):
         reads_for_student = self.needs_cache and self.hidden > 0 and self.every > 1
         return self.layers if reads_for_student else super().cached_layers
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the rows must carry labels."""
+        return bool(self.labels) or super().reads_labels
 
-class Objective(nn.Module):
+    @property
+    def teacher_share(self) -> float:
+        """The share of the rows that the teacher reads."""
+        return 1 / self.every
+
+
+class Objective(base.Objective):
     """The student, the teacher, the tables and heads between them, and the projections."""
 
-    trains_teacher = True
+    trains_teacher = clips_apart = True
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()

@@ -8,10 +8,11 @@ labels.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.refused import Refused
-from compressor.training.objective import Context, MethodOptions, model_inputs
+from compressor.training import objective as base
+from compressor.training.contract import Context, MethodOptions, model_inputs
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,13 @@ class Options(MethodOptions):
         """Whether batches carry the teacher's cached outputs."""
         return False
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the rows must carry labels."""
+        return True
 
-class Objective(nn.Module):
+
+class Objective(base.Objective):
     """The student and its labels."""
 
     def __init__(self, context: Context, options: Options) -> None:

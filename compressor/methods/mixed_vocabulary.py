@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from compressor.mixing.teacher import MixedOptions, MixedTeacher, live_teacher, masked_head
 from compressor.student.copied import mapped_table, principal_rows
+from compressor.training import objective as base
+from compressor.training.contract import Context, Mixing, check_choice
 from compressor.training.imitation import Imitation, without_dropout
-from compressor.training.objective import Context, Mixing, check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +40,10 @@ class Options(MixedOptions):
         check_choice(self.method, "start", self.start, ("student", "principal"))
 
 
-class Objective(nn.Module):
+class Objective(base.Objective):
     """The student, of which only the word embeddings are trained, and the teacher that reads them."""
 
-    trains_teacher = True
+    trains_teacher = clips_apart = True
     learning_rate = 1e-3
     token_share = 0.2  # of the tokens that a stage sees by default: the embeddings are learned quickly
     is_scored = False  # the student's layers have learned nothing yet

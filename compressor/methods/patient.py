@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 from compressor.models.families import n_passes, pattern
 from compressor.refused import Refused
+from compressor.training import objective as base
+from compressor.training.contract import Context, Depths, MethodOptions, check_choice, check_shares, model_inputs
 from compressor.training.imitation import Imitation, Weights, without_dropout
 from compressor.training.losses import unit_mse
-from compressor.training.objective import Context, Depths, MethodOptions, check_choice, check_shares, model_inputs
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12
@@ -98,7 +99,7 @@ class Options(MethodOptions):
         return tuple(layer + 1 for _, layer in self.pairs(depths))
 
 
-class Objective(nn.Module):
+class Objective(base.Objective):
     """The student and the projections that training needs."""
 
     def __init__(self, context: Context, options: Options) -> None:

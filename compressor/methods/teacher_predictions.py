@@ -29,9 +29,21 @@ import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.data.splits import check_folds
 from compressor.refused import Refused
+from compressor.student.pretrained import read_base
+from compressor.training import objective as base
+from compressor.training.contract import (
+    Context,
+    Folds,
+    MethodOptions,
+    Relabelled,
+    Wanted,
+    check_choice,
+    check_shares,
+    model_inputs,
+)
 from compressor.training.imitation import without_dropout
-from compressor.training.objective import Context, MethodOptions, Relabelled, check_choice, check_shares, model_inputs
 
 logger = logging.getLogger(__name__)
 METHOD = "teacher_predictions"
@@ -123,10 +135,46 @@ class Options(MethodOptions):
         """Whether rows must carry labels."""
         return True
 
+    @property
+    def folds(self) -> Folds | None:
+        """The teachers that have not seen the rows which they label."""
+        if not self.out_of_fold:
+            return None
+        return Folds(self.out_of_fold, self.base, self.base_epochs, self.base_learning_rate)
 
-class Objective(nn.Module):
+    def check_plan(self, wanted: Wanted) -> None:
+        """Refuse tasks and stages that other labels make no sense for.
+
+        Raises:
+            FileNotFoundError: if the model to make teachers from is not there.
+            ValueError: for a sentence encoder, for options that a score has no use for, for a last stage that leaves
+                the student without a trained head, and for more parts than rows.
+        """
+        if wanted.info.kind == "embedding":
+            raise Refused(
+                f"method {METHOD!r} got a sentence encoder, expected a task with labels: without them no prediction is "
+                "right or wrong. Use --method distill."
+            )
+        given = [name for name in ("t1", "t2", "published") if getattr(self, name)]
+        if wanted.info.kind == "regression" and given:
+            raise Refused(
+                f"recipe: [[stage]] {METHOD!r} has {given[0]}, but the teacher predicts a score, which has no "
+                f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
+            )
+        if wanted.is_last:
+            raise Refused(
+                f"recipe: [[stage]] {METHOD!r} is the last stage, expected one after it that teaches the task: its "
+                "student cannot answer it, for its head is not trained. Add a stage such as 'distill'."
+            )
+        if self.out_of_fold:
+            read_base(self.base, wanted.teacher, wanted.info)
+            check_folds(wanted.train, self.out_of_fold)
+
+
+class Objective(base.Objective):
     """The student, and a linear layer for the classes of rows."""
 
+    relabels = True
     is_scored = False  # the task's projection is not trained here
     token_share = 0.5  # the paper stops after 4 of 6 epochs, and fine-tunes for 7 of 10
 

@@ -25,7 +25,7 @@ from compressor.inherit.singular import has_singular_basis
 from compressor.inherit.starts import STARTS, Ancestry, Starts, parts_of, trace
 from compressor.models.slots import Slot
 from compressor.student.student import temperature
-from compressor.training.objective import Context, check_choice
+from compressor.training.contract import Context, check_choice
 
 NAME = "weight_distillation"
 
@@ -50,6 +50,10 @@ class Options(LossOptions):
         check_choice(NAME, "squash", self.squash, ("tanh", "identity"))
         check_choice(NAME, "basis", self.basis, ("teacher", "singular"))
         check_choice(NAME, "tables", self.tables, ("teacher", "student"))
+
+    def certifies(self, kind: str) -> bool:
+        """Return whether tensors of this kind are made of the teacher's."""
+        return kind != "table" or self.tables == "teacher"
 
 
 class Objective(Inheriting):

@@ -47,7 +47,7 @@ from compressor.models.families import Shape, shape_of
 from compressor.models.slots import group_layers, pick_layers
 from compressor.refused import Refused
 from compressor.student.student import temperature
-from compressor.training.objective import Context, check_choice, check_shares
+from compressor.training.contract import Context, MethodOptions, check_choice, check_shares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,10 +96,11 @@ class Objective(Inheriting):
     runs_wide = True
 
     @staticmethod
-    def check_shapes(teacher: Shape, student: Shape, options: LossOptions) -> None:
+    def check_shapes(teacher: Shape, student: Shape, options: MethodOptions) -> None:
         """Refuse numbers of heads that no strategy arrives at."""
         Inheriting.check_shapes(teacher, student, options)
-        choose_strategy(teacher, student, getattr(options, "strategy", "auto"))
+        assert isinstance(options, Options)
+        choose_strategy(teacher, student, options.strategy)
 
     def __init__(self, context: Context, options: Options) -> None:
         network = build_network(

@@ -28,7 +28,7 @@ from compressor.inherit.starts import STARTS, Ancestry, Starts, parts_of, trace
 from compressor.models.slots import Slot
 from compressor.refused import Refused
 from compressor.student.student import temperature
-from compressor.training.objective import Context, check_choice
+from compressor.training.contract import Context, check_choice
 
 NAME = "weight_squeezing"
 
@@ -63,6 +63,11 @@ class Options(LossOptions):
                 f"recipe: [[stage]] {NAME!r} has gate or gate_by without gated = true, expected both or none. Add "
                 "gated = true."
             )
+
+    def certifies(self, kind: str) -> bool:
+        """Return whether tensors of this kind are made of the teacher's."""
+        mapped = {"table": self.tables == "teacher", "norm": self.map_layernorm, "bias": self.map_biases}
+        return mapped.get(kind, True)
 
 
 class Objective(Inheriting):

@@ -16,7 +16,7 @@ from torch import Tensor
 from compressor.batches.encoded import Collator, EncodedRows, Visit, pad
 from compressor.data.table import Table
 from compressor.refused import Refused
-from compressor.training.objective import Mixing
+from compressor.training.contract import Mixing
 from vocab.mixing import masking, mixed
 from vocab.mixing.cut import MixedRows, select
 from vocab.surfaces import spec_of, unknown_token

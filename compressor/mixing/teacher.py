@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from compressor.batches.outputs import takes_segments
 from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
+from compressor.training.contract import Context, MethodOptions, check_choice, check_shares
 from compressor.training.imitation import Weights
-from compressor.training.objective import Context, MethodOptions, check_choice, check_shares
 from vocab.mapping import VocabMap
 
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class MixedOptions(MethodOptions):
     def needs_cache(self) -> bool:
         """Whether batches carry the teacher's cached outputs."""
         return self.objective == "task"
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the rows must carry labels."""
+        return bool(self.teacher_labels)
+
+    @property
+    def hides_words(self) -> bool:
+        """Whether it learns from hidden words."""
+        return self.objective == "mlm"
 
     def teacher_weights(self) -> Weights:
         """Return by what factors the teacher holds on to what it said before."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.files import read_json
 from compressor.models.families import Family, family_of
-from compressor.training.objective import FoldError
-from compressor.training.registry import asks_for, build_options
+from compressor.training.contract import FoldError, MethodOptions
 
 if TYPE_CHECKING:
     from compressor.recipe.sections import StageSection
+    from compressor.training.registry import Stage
     from exporters.shape import Shape
 
 FILE = "fold.json"
@@ -147,20 +147,20 @@ def told(block: object) -> list[str]:
         return []
 
 
-def predicted_bytes(stages: "Sequence[StageSection]", model_type: str, teacher: "Shape") -> tuple[int, int]:
+def predicted_bytes(stages: "Sequence[Stage]", model_type: str, teacher: "Shape") -> tuple[int, int]:
     """Return the bytes that the certificates of a recipe will take in a package: (once, per layer).
 
     Args:
-        stages: of the recipe.
+        stages: of the run.
         model_type: of teacher and student.
         teacher: its shape, whose head the student has too.
     """
     sizes, n_head_modules = [], teacher.head_layers + 1 if teacher.n_labels else 0
     for n_layers in (0, 1):
         certificates = [
-            _typical(number, stage, tensor_names(family_of(model_type), n_head_modules, n_layers, stage))
+            _typical(number, stage, tensor_names(family_of(model_type), n_head_modules, n_layers, stage.options))
             for number, stage in enumerate(stages, start=1)
-            if asks_for(stage.method, "finish")
+            if stage.method.objective_class.is_folded
         ]
         text = json.dumps({"inheritance": manifest_block(certificates)}, indent=2)
         card = [CARD_HEADING, *(f"- {sentence(each)}\n" for each in certificates)] if certificates else []
@@ -169,16 +169,10 @@ def predicted_bytes(stages: "Sequence[StageSection]", model_type: str, teacher: 
     return sizes[0] - empty, sizes[1] - sizes[0]
 
 
-def tensor_names(family: Family, n_head_modules: int, n_layers: int, stage: "StageSection") -> list[str]:
-    """Return about the names that a stage's certificate lists: tensors that its options leave to the student are not.
-
-    Options that leave some are ``map_biases``, ``map_layernorm`` and ``tables``; a method without them maps everything.
-    """
-    options = build_options(stage.method, stage.options)
-    has_biases, has_norms = (getattr(options, name, True) for name in ("map_biases", "map_layernorm"))
+def tensor_names(family: Family, n_head_modules: int, n_layers: int, options: MethodOptions) -> list[str]:
+    """Return about the names that a stage's certificate lists: not those that its options leave to the student."""
     prefix = f"{family.prefix}." if n_head_modules else ""
-    has_tables = getattr(options, "tables", "teacher") == "teacher"
-    names = [f"{prefix}embeddings.{table}.weight" for table in family.embeddings if has_tables]
+    names = [f"{prefix}embeddings.{table}.weight" for table in family.embeddings if options.certifies("table")]
     modules = [(f"{prefix}embeddings.LayerNorm", True), *((module, False) for module in HEAD_MODULES[:n_head_modules])]
     modules += [
         (f"{prefix}{family.module(layer, role)}", role.endswith("norm"))
@@ -186,16 +180,16 @@ def tensor_names(family: Family, n_head_modules: int, n_layers: int, stage: "Sta
         for role in family.roles
     ]
     for module, is_norm in modules:
-        names += [f"{module}.weight"] if not is_norm or has_norms else []
-        names += [f"{module}.bias"] if (has_norms if is_norm else has_biases) else []
+        for part in ("weight", "bias"):
+            names += [f"{module}.{part}"] if options.certifies("norm" if is_norm else part) else []
     return names
 
 
-def _typical(number: int, stage: "StageSection", names: list[str]) -> Certificate:
+def _typical(number: int, stage: "Stage", names: list[str]) -> Certificate:
     """Return a certificate of about the length that this stage's will have."""
     return {
         "stage": number,
-        "method": stage.method,
+        "method": stage.method.name,
         "tensors": dict.fromkeys(names, TYPICAL),
         "largest": {"tensor": max(names, key=len, default=""), "difference": TYPICAL, "scale": 0.12},
         "outputs": {"rows": 64, "float64": TYPICAL, "stored": TYPICAL, "scale": 1.0},

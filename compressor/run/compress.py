@@ -26,7 +26,6 @@ from compressor.run.planning.sizing import describe
 from compressor.run.progress import quiet_libraries
 from compressor.run.relabel import base_key
 from compressor.run.source import code_digest
-from compressor.training.registry import innermost
 from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
@@ -187,13 +186,16 @@ def _check(planned: Plan, part: Path) -> None:
 def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
     """Run the training stages one after the other and return the name of the last."""
     before = "student"
-    for number, stage in enumerate(planned.resolved.stage, start=1):
-        name = f"train-{number}-{stage.method}"
-        base = base_key(planned, stage)
-        inputs = {**data_key, **base, "stage": stage.digest(), "seed": planned.resolved.seed}
-        methods = {stage.method, innermost(stage.method, stage.options)[0], *(("finetune",) if base else ())}
+    for number, stage in enumerate(planned.stages, start=1):
+        name = f"train-{number}-{stage.method.name}"
+        inputs = {
+            **data_key,
+            **base_key(planned, stage),
+            "stage": stage.section.digest(),
+            "seed": planned.resolved.seed,
+        }
         work = partial(student_steps.run_stage, planned, journal, before, number)
-        after, uses = (before, "vocab", "teacher"), tuple(f"compressor.methods.{method}" for method in sorted(methods))
+        after, uses = (before, "vocab", "teacher"), stage.modules
         journal.step(name, inputs, after, work, resumes=True, on_every_process=True, uses=uses)
         before = name
     return before

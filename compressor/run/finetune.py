@@ -28,7 +28,7 @@ from compressor.run.progress import quiet_libraries, step_bar
 from compressor.tasks.metrics import evaluate, label_array, targets_of
 from compressor.tasks.spec import TaskSpec, task_spec
 from compressor.training.callbacks import discard
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 from compressor.training.registry import build_options, load_method
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 

@@ -9,7 +9,7 @@ and a fold that was cut short goes on at its checkpoint, or with its answers whe
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from compressor.run.finetune import Prepared, load_classifier, train_model
 from compressor.run.journal import is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.student.pretrained import read_base
+from compressor.training.contract import Folds
 
 if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
@@ -31,20 +32,18 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 
 
-def out_of_fold_outputs(planned: "Plan", options: Any, folder: Path) -> npt.NDArray[np.float32]:
+def out_of_fold_outputs(planned: "Plan", wanted: Folds, folder: Path) -> npt.NDArray[np.float32]:
     """Return the outputs on all training rows (rows, classes), each by the teacher of its fold.
 
     Args:
         planned: the run.
-        options: with ``out_of_fold``, ``base``, ``base_epochs`` and ``base_learning_rate``.
+        wanted: how many teachers, and how they are made.
         folder: keeps ``fold-N.npy``, the outputs on the rows of fold N in their order, and a fold's work until then.
     """
-    base = read_base(options.base, planned.resolved.teacher, planned.info)
-    table, n_folds, seed = planned.train, options.out_of_fold, planned.resolved.seed
+    base = read_base(wanted.base, planned.resolved.teacher, planned.info)
+    table, n_folds, seed = planned.train, wanted.n_folds, planned.resolved.seed
     folds = fold_numbers(table, n_folds, seed)
-    stage = StageSection(
-        method="finetune", epochs=options.base_epochs or None, learning_rate=options.base_learning_rate or None
-    )
+    stage = StageSection(method="finetune", epochs=wanted.epochs or None, learning_rate=wanted.learning_rate or None)
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for fold in range(n_folds):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.batches.encoded import Collator, encode_rows
 from compressor.batches.outputs import predictor, takes_segments
@@ -13,6 +13,7 @@ from compressor.data import splits
 from compressor.data.table import select, single_texts
 from compressor.run.journal import Journal
 from compressor.tasks.metrics import evaluate
+from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
@@ -22,7 +23,7 @@ FOLD_ROWS = 64
 FOLD_BATCH = 16
 
 
-def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable[[nn.Module], dict[str, float]]:
+def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable[[Objective], dict[str, float]]:
     """Return a function that scores an objective's student, or the model that it says to score instead."""
     table = splits.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
     is_whole = len(table) == len(planned.evaluation)
@@ -30,10 +31,8 @@ def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable
     if reference is None and planned.spec.metric not in ("accuracy", "spearman"):
         table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
 
-    def score(objective: nn.Module) -> dict[str, float]:
-        scored = getattr(objective, "scored", None)
-        model = objective.student if scored is None else scored()
-        predict = predictor(model, tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
+    def score(objective: Objective) -> dict[str, float]:
+        predict = predictor(objective.scored(), tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
         metrics = evaluate(predict, table, planned.spec, reference).metrics
         return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
 

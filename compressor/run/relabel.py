@@ -1,8 +1,8 @@
 """Other labels for a stage's rows: what its objective makes of the teacher's outputs, before the first step.
 
-An objective with the hook ``relabel`` (``compressor.training.objective``) is shown the teacher's outputs on all
+An objective that relabels (``compressor.training.objective.Objective.relabel``) is shown the teacher's outputs on all
 training rows and their labels; its batches carry the labels that it returns, and ``facts.json`` of the stage what it
-says about them. With the option ``out_of_fold`` the outputs are those of teachers that have not seen the rows.
+says about them. Where the stage wants folds, the outputs are those of teachers that have not seen the rows.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from compressor.files import read_json, write_json
 from compressor.run.folds import out_of_fold_outputs
 from compressor.run.journal import Journal, is_first_process
 from compressor.student.pretrained import read_base
-from compressor.training.registry import innermost
+from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
-    from compressor.recipe.sections import StageSection
     from compressor.run.planning.plan import Plan
+    from compressor.training.registry import Stage
 
 FACTS = "facts.json"
 
@@ -28,27 +28,29 @@ FACTS = "facts.json"
 def relabelled(
     planned: "Plan",
     journal: Journal,
-    objective: Any,  # an nn.Module and an Objective
+    objective: Objective,
     number: int,
     cache: TeacherCache | None,
     labels: npt.NDArray[np.generic] | None,
     part: Path,
 ) -> npt.NDArray[np.generic] | None:
     """Return the labels (rows,) for the batches of stage ``number``; its facts go into ``part``, and are told."""
-    if not hasattr(objective, "relabel"):
+    if not objective.relabels:
         return labels
-    stage = planned.resolved.stage[number - 1]
-    method, options = innermost(stage.method, stage.options)
-    if options.out_of_fold:
-        outputs = out_of_fold_outputs(planned, options, part / "folds")
+    assert labels is not None  # the plan asks for them
+    stage = planned.stages[number - 1]
+    if stage.loss_options.folds:
+        outputs = out_of_fold_outputs(planned, stage.loss_options.folds, part / "folds")
     else:
-        assert cache is not None and labels is not None
+        assert cache is not None
         outputs = cache.outputs(range(len(labels)))
     found = objective.relabel(outputs, labels)
     if is_first_process():
         write_json(part / FACTS, found.facts)
         told = {name: value for name, value in found.facts.items() if name != "note"}
-        journal.echo(f"{method}: " + ", ".join(f"{name.replace('_', ' ')} {_short(told[name])}" for name in told))
+        journal.echo(
+            f"{stage.loss.name}: " + ", ".join(f"{name.replace('_', ' ')} {_short(told[name])}" for name in told)
+        )
     return np.asarray(found.labels)
 
 
@@ -58,12 +60,10 @@ def read_facts(step_dir: Path) -> dict[str, Any]:
     return {"facts": read_json(path)} if path.is_file() else {}
 
 
-def base_key(planned: "Plan", stage: "StageSection") -> dict[str, Any]:
+def base_key(planned: "Plan", stage: "Stage") -> dict[str, Any]:
     """Return what a stage depends on beside the recipe: the files of the model that its own teachers are made from."""
-    _, options = innermost(stage.method, stage.options)
-    if not getattr(options, "out_of_fold", 0):
-        return {}
-    return {"base": read_base(options.base, planned.resolved.teacher, planned.info).hashes}
+    folds = stage.loss_options.folds
+    return {"base": read_base(folds.base, planned.resolved.teacher, planned.info).hashes} if folds else {}
 
 
 def _short(value: Any) -> str:  # Any: a number or a text of the facts

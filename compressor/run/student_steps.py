@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_rows
 from compressor.batches.outputs import device, predictor, takes_segments, teacher_outputs
@@ -43,8 +42,8 @@ from compressor.student.pretrained import load_pretrained
 from compressor.student.student import build_student, load_student, save_student
 from compressor.tasks.metrics import evaluate, label_array
 from compressor.training.callbacks import discard
-from compressor.training.objective import Context, Mixing
-from compressor.training.registry import asks_for, build_options, first_layers, load_method
+from compressor.training.contract import Context, MethodOptions
+from compressor.training.objective import Objective
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 from vocab import mapping
 from vocab.comparing.word_report import certificate
@@ -66,7 +65,7 @@ def training_rows(planned: "Plan") -> Table:
 def kept_states(planned: "Plan") -> CachedStates:
     """Return the teacher's hidden states that the stages ask for."""
     shapes = planned.info.shape, planned.shape
-    return cached_states(planned.resolved.stage, *shapes, training_rows(planned), planned.max_length)
+    return cached_states(planned.stages, *shapes, training_rows(planned), planned.max_length)
 
 
 def load_teacher(planned: "Plan") -> "tuple[Any, Tokenizer]":
@@ -86,7 +85,7 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     scores = reference.metrics if reference else {planned.spec.metric: 1.0}
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
-    if not any(build_options(stage.method, stage.options).needs_cache for stage in planned.resolved.stage):
+    if not any(stage.options.needs_cache for stage in planned.stages):
         return
     rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
     layers, first = kept_states(planned)
@@ -195,35 +194,32 @@ def copy_tokenizer(journal: Journal, folder: Path) -> None:
 
 def run_stage(planned: "Plan", journal: Journal, before: str, number: int, part: Path) -> None:
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
-    stage = planned.resolved.stage[number - 1]
-    info = planned.info
+    stage, info = planned.stages[number - 1], planned.info
     student = load_student(planned.info, journal.folder(before) / "model")
     table = training_rows(planned)
     tokenizer = student_tokenizer(journal)
-    objective = _objective(planned, journal, student, number)
+    objective = build_objective(planned, journal, student, number)
     rows, collate = _batches(planned, journal, objective, table, number, part)
-    optimisation = optimisation_of(stage, planned.resolved.seed)
-    with step_bar(stage.method, n_steps(len(table), optimisation)) as progress:
-        score = monitor(planned, journal, tokenizer) if getattr(objective, "is_scored", True) else None
+    optimisation = optimisation_of(stage.section, planned.resolved.seed)
+    with step_bar(stage.method.name, n_steps(len(table), optimisation)) as progress:
+        score = monitor(planned, journal, tokenizer) if objective.is_scored else None
         train_stage(objective, rows, collate, optimisation, part / "work", score, progress)
     if not is_first_process():
         return
     objective.cpu()
-    finish = getattr(objective, "finish", None)
-    if finish is not None:
-        write_json(part / "fold.json", finish(evaluation_batches(planned, tokenizer, student.config.pad_token_id)))
+    if objective.is_folded:
+        batches = evaluation_batches(planned, tokenizer, student.config.pad_token_id)
+        write_json(part / "fold.json", objective.finish(batches))
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
-    final: Any = objective.student
-    save_student(final.cpu(), None, info, part / "model", planned.max_length)
+    save_student(objective.student.cpu(), None, info, part / "model", planned.max_length)
     copy_tokenizer(journal, part / "model")
     discard(part / "work")
 
 
-def _objective(planned: "Plan", journal: Journal, student: Any, number: int) -> nn.Module:
+def build_objective(planned: "Plan", journal: Journal, student: Any, number: int) -> Objective:
     """Build the objective of a stage; its own weights are drawn from the seed."""
-    stage, info = planned.resolved.stage[number - 1], planned.info
-    method = load_method(stage.method)
-    teacher, activations = _teacher_for(planned, journal, stage.method)
+    stage, info = planned.stages[number - 1], planned.info
+    teacher, activations = _teacher_for(planned, journal, stage.method.objective_class)
     kept = kept_states(planned)
     context = Context(
         student,
@@ -241,13 +237,12 @@ def _objective(planned: "Plan", journal: Journal, student: Any, number: int) -> 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(planned.resolved.seed + number)
-        objective: nn.Module = method.objective_class(context, build_options(stage.method, stage.options))
-    return objective
+        return stage.method.objective_class(context, stage.options)
 
 
-def _teacher_for(planned: "Plan", journal: Journal, method: str) -> tuple[Any, Activations | None]:
+def _teacher_for(planned: "Plan", journal: Journal, method: type[Objective]) -> tuple[Any, Activations | None]:
     """Return the teacher's model and its activations, each where the method asks for it."""
-    has_model, measures = asks_for(method, "trains_teacher", "needs_teacher"), asks_for(method, "measures")
+    has_model, measures = method.trains_teacher or method.needs_teacher, method.measures
     if not has_model and not measures:
         return None, None
     model, tokenizer = load_teacher(planned)
@@ -259,36 +254,36 @@ def _teacher_for(planned: "Plan", journal: Journal, method: str) -> tuple[Any, A
 
 
 def _batches(
-    planned: "Plan", journal: Journal, objective: nn.Module, table: Table, number: int, part: Path
+    planned: "Plan", journal: Journal, objective: Objective, table: Table, number: int, part: Path
 ) -> tuple[EncodedRows, Collate]:
     """Encode the rows with the views that the objective reads, and return how batches are made of them."""
-    stage, info = planned.resolved.stage[number - 1], planned.info
-    tokenizer, options = student_tokenizer(journal), build_options(stage.method, stage.options)
-    mixing: Mixing | None = getattr(objective, "mixing", None)
+    stage, info, mixing = planned.stages[number - 1], planned.info, objective.mixing
+    tokenizer = student_tokenizer(journal)
     if mixing is None:
         rows = encode_rows(tokenizer, table, planned.max_length)
     else:
         own = load_tokenizer(info.folder)._tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
-    cache = _cache_for(planned, journal, options) if options.needs_cache else None
+    cache = _cache_for(planned, journal, stage.options) if stage.options.needs_cache else None
     labels = label_array(table, info.kind, info.labels)
     labels = relabelled(planned, journal, objective, number, cache, labels, part)
-    student: Any = objective.student
     segments = takes_segments(info.config["model_type"])
-    collate = Collator(rows, student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None)
+    collate = Collator(
+        rows, objective.student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None
+    )
     if mixing is None:
         return rows, collate
-    assert stage.epochs is not None
+    assert stage.section.epochs is not None
     tokens = tokens_of(own, tokenizer, mixing.masked)
     seed = planned.resolved.seed + number
-    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.epochs, info.max_length)
+    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.section.epochs, info.max_length)
 
 
-def _cache_for(planned: "Plan", journal: Journal, options: Any) -> TeacherCache:  # Any: of the method's own class
+def _cache_for(planned: "Plan", journal: Journal, options: MethodOptions) -> TeacherCache:
     """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
     kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
     words = kept.words if options.cached_layers else ()
-    return open_cache(journal.folder("teacher") / "cache", words, kept.first if first_layers(options, depths) else ())
+    return open_cache(journal.folder("teacher") / "cache", words, kept.first if options.first_layers(depths) else ())
 
 
 def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:

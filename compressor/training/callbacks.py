@@ -18,6 +18,7 @@ from transformers import TrainingArguments as Arguments
 
 from compressor.batches.encoded import LengthSampler
 from compressor.files import write_text
+from compressor.training.objective import Objective
 
 MAX_GRAD_NORM = 1.0
 COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
@@ -37,9 +38,9 @@ class StageCallback(TrainerCallback):
 
     def __init__(
         self,
-        objective: nn.Module,
+        objective: Objective,
         metrics_path: Path,
-        evaluate: Callable[[nn.Module], dict[str, float]] | None,
+        evaluate: Callable[[Objective], dict[str, float]] | None,
         progress: Callable[[int, int], None],
         evaluate_every: int | None,
         save_seconds: float,
@@ -51,7 +52,7 @@ class StageCallback(TrainerCallback):
 
     def on_train_begin(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Tell the objective how many steps the stage has, also when it goes on at a checkpoint."""
-        self._tell("begin", state.max_steps)
+        self.objective.begin(state.max_steps)
 
     def on_epoch_begin(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Tell the sampler the epoch: where several processes resume, accelerate's wrappers keep it from it."""
@@ -79,20 +80,20 @@ class StageCallback(TrainerCallback):
 
         What has a learning rate of its own is clipped by itself: a teacher's gradient must not scale the student's.
         """
-        self._tell("before_step", kwargs["optimizer"])
+        self.objective.before_step(kwargs["optimizer"])
         if args.max_grad_norm > 0:
             return  # the trainer has clipped all parameters together
         by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
         for group in kwargs["optimizer"].param_groups:
             by_rate[group["initial_lr"]] += group["params"]
         norms = [nn.utils.clip_grad_norm_(members, MAX_GRAD_NORM) for members in by_rate.values()]
-        if hasattr(self.objective, "before_step"):  # the trainer has measured too early
+        if self.objective.makes_gradients:  # the trainer has measured too early
             assert self.trainer is not None
             self.trainer.grad_norm = math.hypot(*(float(norm) for norm in norms))
 
     def on_optimizer_step(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Let the objective change its parameters right after the step, before the learning rate changes."""
-        self._tell("after_step", kwargs["optimizer"])
+        self.objective.after_step(kwargs["optimizer"])
 
     def on_epoch_end(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Evaluate, unless that goes by steps."""
@@ -116,12 +117,6 @@ class StageCallback(TrainerCallback):
             if folder != newest:
                 (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _tell(self, hook: str, *given: object) -> None:
-        """Call a method of the objective that it may have (``compressor.training.objective.Objective``)."""
-        call = getattr(self.objective, hook, None)
-        if call is not None:
-            call(*given)
 
     def _score(self, state: State) -> None:
         """Evaluate the student on the rows the caller chose."""

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.batches.pooling import pool, word_attention, word_means
+from compressor.training.contract import Context
 from compressor.training.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy, word_kl
-from compressor.training.objective import Context
 
 
 class Weights(NamedTuple):

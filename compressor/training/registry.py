@@ -9,10 +9,14 @@ import dataclasses
 import importlib
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from compressor.refused import Refused, did_you_mean
-from compressor.training.objective import Depths
+from compressor.training.contract import MethodOptions
+
+if TYPE_CHECKING:
+    from compressor.recipe.sections import StageSection
+    from compressor.training.objective import Objective
 
 METHODS_DIR = Path(__file__).parents[1] / "methods"
 
@@ -21,8 +25,43 @@ class Method(NamedTuple):
     """A method's three parts."""
 
     name: str
-    options_class: type
-    objective_class: Any  # a class that is an nn.Module and an Objective: Python's types have no intersection
+    options_class: type[MethodOptions]
+    objective_class: "type[Objective]"
+
+
+class Stage(NamedTuple):
+    """One [[stage]] of a recipe with its names resolved."""
+
+    section: "StageSection"  # as it is written, with the optimisation
+    method: Method
+    options: MethodOptions
+    # The method whose loss it is, and its options: another's where an option ``loss`` names it, else the same.
+    loss: Method
+    loss_options: MethodOptions
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether it runs or trains a teacher of its own at every step."""
+        return self.loss.objective_class.trains_teacher
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of its methods, which no import names."""
+        names = {self.method.name, self.loss.name, *(("finetune",) if self.loss_options.folds else ())}
+        return tuple(f"compressor.methods.{name}" for name in sorted(names))
+
+
+def resolve(section: "StageSection") -> Stage:
+    """Return a [[stage]] with its method, its options, and those of its loss.
+
+    Raises:
+        ValueError: for a method or an option that is not known, and for a value that is refused.
+    """
+    method, options = load_method(section.method), build_options(section.method, section.options)
+    if options.inner is None:
+        return Stage(section, method, options, method, options)
+    name, given = options.inner
+    return Stage(section, method, options, load_method(name), build_options(name, given))
 
 
 def method_names() -> list[str]:
@@ -70,35 +109,7 @@ def describe_methods(name: str | None) -> tuple[dict[str, Any], list[str]]:
     return {"name": name, "text": text, "options": options}, lines
 
 
-def trains_teacher(name: str, given: dict[str, Any]) -> bool:
-    """Return whether a stage runs or trains a teacher of its own at every step."""
-    return asks_for(innermost(name, given)[0], "trains_teacher")
-
-
-def asks_for(name: str, *attributes: str) -> bool:
-    """Return whether a method's objective declares one of these class attributes."""
-    objective_class = load_method(name).objective_class
-    return any(getattr(objective_class, attribute, False) for attribute in attributes)
-
-
-def reads_labels(name: str, given: dict[str, Any]) -> bool:
-    """Return whether a method with these options learns from labels."""
-    options = build_options(name, given)
-    named = name == "finetune" or any(given.get(key) for key in ("labels", "teacher_labels"))
-    return bool(getattr(options, "reads_labels", named))
-
-
-def first_layers(options: Any, depths: Depths) -> tuple[int, ...]:  # Any: an instance of a method's own Options
-    """Return the teacher's hidden states of which a method's batches carry the first token's; mostly none.
-
-    Raises:
-        ValueError: if the method's options do not fit these depths.
-    """
-    find = getattr(options, "first_layers", None)
-    return () if find is None else tuple(find(depths))
-
-
-def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of the method's own Options
+def build_options(name: str, given: dict[str, Any]) -> MethodOptions:
     """Return the method's options with ``given`` filled in.
 
     Raises:
@@ -126,13 +137,6 @@ def build_options(name: str, given: dict[str, Any]) -> Any:  # an instance of th
 def default_of(field: "dataclasses.Field[Any]") -> Any:  # Any: of whatever type the option is
     """Return an option's default, a new one where it is a list or a table."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-def innermost(name: str, given: dict[str, Any]) -> tuple[str, Any]:  # an instance of the method's own Options
-    """Return the method whose loss a stage has, and its options: another's where an option ``loss`` names it."""
-    options = build_options(name, given)
-    inner = getattr(options, "loss", None)
-    return (inner, build_options(inner, options.loss_options)) if inner else (name, options)
 
 
 def _alternatives(annotation: Any) -> tuple[type, ...]:  # Any: a type, or a union of types

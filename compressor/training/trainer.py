@@ -26,6 +26,7 @@ from compressor.batches.outputs import has_fast_bfloat16
 from compressor.files import read_json
 from compressor.refused import Refused
 from compressor.training.callbacks import COMPLETE, MAX_GRAD_NORM, StageCallback, clean_entry, last_checkpoint
+from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
     from compressor.recipe.sections import StageSection
@@ -124,7 +125,7 @@ class StageTrainer(Trainer):
         """Log the mean of each term since the last line, and their sum; Trainer's own mean forgets a resume."""
         if "loss" in logs and self.n_summed:
             means = {f"loss_{name}": value / self.n_summed for name, value in self.term_sums.items()}
-            observe = getattr(self.accelerator.unwrap_model(self.model), "observe", dict)
+            observe = self.accelerator.unwrap_model(self.model).observe
             norm = {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
             logs |= {"loss": sum(means.values()), **means, **norm, **observe()}
             self.term_sums.clear()
@@ -133,12 +134,12 @@ class StageTrainer(Trainer):
 
 
 def train_stage(
-    objective: nn.Module,
+    objective: Objective,
     rows: EncodedRows,
     collate: Collate,
     optimisation: Optimisation,
     work_dir: Path,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None,
+    evaluate: Callable[[Objective], dict[str, float]] | None,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it."""
@@ -168,7 +169,7 @@ def train_stage(
     return [clean_entry(entry) for entry in trainer.state.log_history]
 
 
-def _arguments(objective: nn.Module, n_rows: int, optimisation: Optimisation, work_dir: Path) -> TrainingArguments:
+def _arguments(objective: Objective, n_rows: int, optimisation: Optimisation, work_dir: Path) -> TrainingArguments:
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = max(1, optimisation.batch_size // n_processes)
     # At most as many as were asked for: the parts of a process's share must be equal too.
@@ -184,7 +185,7 @@ def _arguments(objective: nn.Module, n_rows: int, optimisation: Optimisation, wo
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         # Zero leaves the clipping to the callback.
-        max_grad_norm=0.0 if hasattr(objective, "rate_of") or hasattr(objective, "before_step") else MAX_GRAD_NORM,
+        max_grad_norm=0.0 if objective.clips_apart or objective.makes_gradients else MAX_GRAD_NORM,
         bf16=has_fast_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
         logging_steps=min(LOG_EVERY, max(1, n_steps(n_rows, optimisation) // 10)),
@@ -200,7 +201,7 @@ def _arguments(objective: nn.Module, n_rows: int, optimisation: Optimisation, wo
     )
 
 
-def _choose_attention(objective: nn.Module) -> None:
+def _choose_attention(objective: Objective) -> None:
     """Let every model inside compute attention by plain products on a CPU.
 
     The fused kernel takes less memory but is slow backwards there: 20 of 34 ms of a layer's step at 128 x 15 tokens in

@@ -21,7 +21,8 @@ from compressor.recipe.sections import StageSection
 from compressor.run.compress import compress
 from compressor.run.planning import kept_states
 from compressor.run.planning.plan import plan
-from compressor.training.objective import model_inputs
+from compressor.training.contract import model_inputs
+from compressor.training.registry import resolve
 from edge_demo import runtime
 from exporters.shape import Shape
 from tests.support.method_cases import LABELS, MAX_LENGTH, N_ROWS, TEACHER_HIDDEN, table, tiny_teacher, tokenizers
@@ -101,7 +102,7 @@ class TestCache:
         rows = Table(["some words"] * 10, None, None, {}, "", "")
 
         def kept(*stages: StageSection) -> kept_states.CachedStates:
-            return kept_states.cached_states(stages, teacher, student, rows, 64)
+            return kept_states.cached_states([resolve(each) for each in stages], teacher, student, rows, 64)
 
         distill, patient = StageSection(method="distill"), StageSection(method="patient")
         assert kept(distill).as_inputs() == {"layers": [6, 12]}
@@ -115,7 +116,7 @@ class TestCache:
         teacher, student = Shape(30000, 768, 12, 12, 3072, 512), Shape(5000, 192, 3, 3, 768, 128)
         rows = Table(["word"] * 10, None, None, {}, "", "")  # two units per row: 30,720 bytes a layer
         monkeypatch.setattr(kept_states, "CACHE_BYTES", 62_000)
-        distill, patient = StageSection(method="distill"), StageSection(method="patient")
+        distill, patient = (resolve(StageSection(method=name)) for name in ("distill", "patient"))
         caplog.set_level(logging.WARNING)
         assert kept_states.cached_states((distill,), teacher, student, rows, 64).words == (6, 12) and not caplog.text
         assert kept_states.cached_states((distill, patient), teacher, student, rows, 64) == ((12,), (4, 8))

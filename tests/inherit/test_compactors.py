@@ -13,7 +13,7 @@ from compressor.inherit.compactors import MaskedLayerNorm, cut
 from compressor.inherit.masks import Masks, find_groups
 from compressor.models.families import family_of
 from compressor.models.slots import find_slots
-from compressor.training.objective import FoldError
+from compressor.training.contract import FoldError
 from exporters.shape import Shape
 from tests.support.inheriting_cases import (
     FAMILIES,

@@ -13,7 +13,7 @@ from torch import Tensor
 from compressor.inherit.fold import FOLD_VERSION, TOLERANCES, certify
 from compressor.inherit.learned import MapSet
 from compressor.student.student import save_student
-from compressor.training.objective import FoldError, model_inputs
+from compressor.training.contract import FoldError, model_inputs
 from tests.support.inheriting_cases import FAMILIES, SMALL, difference, inheriting_context, inputs_of, outputs_of
 from tests.support.method_cases import Case, descend, finish, is_same, make_case, state_of, tiny_config, tiny_model
 

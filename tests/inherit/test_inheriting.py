@@ -146,7 +146,7 @@ def test_any_loss_trains_the_maps_and_folds(method: str, loss: str) -> None:
     case = make_case(method, context_of(), {"loss": loss})
     assert case.options.needs_cache == build_options(loss, {}).needs_cache
     assert case.options.cached_layers == build_options(loss, {}).cached_layers
-    assert (getattr(case.objective, "mixing", None) is not None) == (loss in ("dual_training", "mixed_vocabulary"))
+    assert (case.objective.mixing is not None) == (loss in ("dual_training", "mixed_vocabulary"))
     before = state_of(case.objective.maps)
     assert all(torch.isfinite(torch.tensor(descend(case, 3))))
     assert not is_same(before, state_of(case.objective.maps))

@@ -8,8 +8,8 @@ import torch
 
 from compressor.recipe.recipe import from_dict
 from compressor.recipe.sections import StageSection
-from compressor.run.planning.refusals import check_shapes, check_stages, hides_words
-from compressor.training.registry import build_options, load_method, trains_teacher
+from compressor.run.planning.refusals import check_stages
+from compressor.training.registry import build_options, load_method, resolve
 from exporters.shape import Shape
 from tests.support.inheriting_cases import inputs_of, shapes_in
 from tests.support.method_cases import context_of, descend, make_case
@@ -46,21 +46,20 @@ def test_tables_of_another_make_than_the_teachers_are_refused_in_the_plan(method
 def test_other_numbers_of_heads_are_refused_in_the_plan_where_they_cannot_be_reached() -> None:
     teacher = Shape(vocab_size=100, hidden=384, layers=6, heads=12, ffn=1536, positions=64)
     student = dataclasses.replace(teacher, hidden=96, heads=2)
-    stages = [StageSection(method="weight_squeezing"), StageSection(method="weight_inheritance")]
-    check_shapes(stages[:1], teacher, student)
+    squeezing, inheritance = (resolve(StageSection(method=f"weight_{name}")) for name in ("squeezing", "inheritance"))
+    squeezing.method.objective_class.check_shapes(teacher, student, squeezing.options)
     with pytest.raises(ValueError, match=r"2 heads of 48 and a teacher of 12 heads of 32.* Use --heads 3 or 12"):
-        check_shapes(stages, teacher, student)
+        inheritance.method.objective_class.check_shapes(teacher, student, inheritance.options)
 
 
 def test_a_stage_asks_for_what_its_inner_loss_needs() -> None:
     inner = {"loss": "dual_training", "loss_options": {"objective": "mlm"}}
-    assert trains_teacher("weight_squeezing", inner) and not trains_teacher("weight_squeezing", {})
-    stage = {"method": "weight_squeezing", "options": inner}
-    recipe = from_dict({"teacher": {"path": "t"}, "data": {"train": "x.tsv"}, "stage": [stage]})
-    assert hides_words(recipe)
-    kept = from_dict({"teacher": {"path": "t"}, "data": {"train": "x.tsv"}, "vocab": {"size": 0}, "stage": [stage]})
+    stage = resolve(StageSection(method="weight_squeezing", options=inner))
+    assert stage.trains_teacher and not resolve(StageSection(method="weight_squeezing")).trains_teacher
+    assert stage.loss_options.hides_words and stage.loss.name == "dual_training"
+    kept = from_dict({"teacher": {"path": "t"}, "data": {"train": "x.tsv"}, "vocab": {"size": 0}})
     with pytest.raises(ValueError, match="--vocab-size 0 keeps the teacher's vocabulary"):
-        check_stages(kept)
+        check_stages(kept, [stage])
 
 
 @pytest.mark.parametrize("method", ["weight_squeezing", "weight_distillation"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from compressor.inherit.formula import WRITE, LearnedMap, image, pseudo_inverse
 from compressor.inherit.learned import MapSet
 from compressor.models.slots import Axis, Slot
-from compressor.training.objective import FoldError
+from compressor.training.contract import FoldError
 
 NAME = "layer.0.query.weight"
 

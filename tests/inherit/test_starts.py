@@ -12,7 +12,7 @@ from compressor.inherit.starts import STARTS, Ancestry, Starts, parts_of, princi
 from compressor.models.families import family_of
 from compressor.models.slots import Axis, Slot
 from compressor.student.copied import NEW, mapped_table
-from compressor.training.objective import Context, model_inputs
+from compressor.training.contract import Context, model_inputs
 from exporters.shape import Shape
 from tests.support.inheriting_cases import FAMILIES, FULL, SMALL, inheriting_context
 from tests.support.method_cases import MAX_LENGTH, TEACHER_HIDDEN, activations_of, table, tiny_teacher, tokenizers

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compressor.models.slots import group_layers
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 from compressor.training.registry import build_options
 from compressor.training.trainer import Optimisation, train_stage
 from tests.support.inheriting_cases import (

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from compressor.methods.patient import PUBLISHED, Options, pair_layers
 from compressor.run.planning.kept_states import depths_of
-from compressor.training.objective import Depths
-from compressor.training.registry import build_options, first_layers, load_method, reads_labels
+from compressor.training.contract import Depths
+from compressor.training.registry import build_options, load_method
 from exporters.repetition import pattern
 from exporters.shape import Shape
 from tests.support.repeated_models import repeated_context
@@ -132,8 +132,8 @@ class TestOptions:
         named = {"loss": "patient", "loss_options": {"alpha": 1.0, "layers": "published"}}
         for method in ("weight_squeezing", "weight_distillation", "weight_inheritance"):
             options = build_options(method, named)
-            assert first_layers(options, depths) == (2, 4, 6, 8, 10)
-            assert options.cached_layers == 0 and options.needs_cache and not reads_labels(method, named)
-            assert reads_labels(method, {"loss": "patient"}) and reads_labels(method, {"loss": "finetune"})
-        assert first_layers(build_options("distill", {}), depths) == ()
-        assert first_layers(build_options("patient", {"beta": 0.0}), depths) == ()
+            assert options.first_layers(depths) == (2, 4, 6, 8, 10)
+            assert options.cached_layers == 0 and options.needs_cache and not options.reads_labels
+            assert all(build_options(method, {"loss": loss}).reads_labels for loss in ("patient", "finetune"))
+        assert build_options("distill", {}).first_layers(depths) == ()
+        assert build_options("patient", {"beta": 0.0}).first_layers(depths) == ()

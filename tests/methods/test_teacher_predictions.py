@@ -17,7 +17,7 @@ from compressor.files import write_json
 from compressor.methods.teacher_predictions import CLASSES, ERRORS, last_projection, median_thresholds
 from compressor.run import student_steps
 from compressor.run.planning.plan import plan
-from compressor.training.objective import model_inputs
+from compressor.training.contract import model_inputs
 from compressor.training.registry import build_options, load_method
 from compressor.training.trainer import train_stage
 from tests.support.method_cases import MODEL_TYPES, context_of, descend, finish, is_same, make_case, state_of

@@ -14,8 +14,8 @@ from compressor.batches.outputs import takes_segments
 from compressor.mixing.teacher import IGNORE, MaskedHead, MixedTeacher, masked_head
 from compressor.models.families import family_of
 from compressor.student.copied import mapped_table, principal_rows
+from compressor.training.contract import Mixing
 from compressor.training.imitation import without_dropout
-from compressor.training.objective import Mixing
 from tests.support.method_cases import (
     MAX_LENGTH,
     MODEL_TYPES,

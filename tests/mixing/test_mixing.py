@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compressor.batches.encoded import Collator, Visit, encode_rows
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
-from compressor.training.objective import Mixing
+from compressor.training.contract import Mixing
 from tests.support.method_cases import MAX_LENGTH, N_ROWS, collator_of, encoded, table_of, tokenizers, tokens
 from tests.support.tiny import make_rows
 from tests.support.vocab_teachers import AWKWARD, AWKWARD_TEXTS

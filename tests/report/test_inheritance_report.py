@@ -19,7 +19,8 @@ from compressor.report import fold_certificates
 from compressor.report.fold_certificates import FILE, check, manifest_block, read, sentence, told
 from compressor.report.report import REPORT_VERSION, html, model_card
 from compressor.run.compress import Outcome, compress
-from compressor.training.objective import FoldError, model_inputs
+from compressor.training.contract import FoldError, model_inputs
+from compressor.training.registry import build_options, resolve
 from edge_demo import runtime
 from exporters.package import make_cases, package_bytes, write_package
 from tests.golden.make import TEXTS, write_parts
@@ -160,8 +161,8 @@ def test_the_bytes_of_a_certificate_are_predicted_within_a_tenth(kind, model_typ
     found = {"stage": 1, "method": METHOD, **certificate_of(kind, model_type, options)}
     config = context_of(kind, model_type=model_type).student.config.to_dict()
     shape = shape_of(config, 3 if kind == "classification" else 0)
-    stage = StageSection(method=METHOD, options=options)
-    once, per_layer = fold_certificates.predicted_bytes([stage, StageSection(method="distill")], model_type, shape)
+    stages = [resolve(StageSection(method=METHOD, options=options)), resolve(StageSection(method="distill"))]
+    once, per_layer = fold_certificates.predicted_bytes(stages, model_type, shape)
     n_empty, n_bytes = (
         len(json.dumps({"inheritance": manifest_block(each)}, indent=2)) + len(model_card({"inheritance": each}))
         for each in ([], [found])
@@ -171,14 +172,13 @@ def test_the_bytes_of_a_certificate_are_predicted_within_a_tenth(kind, model_typ
 
 @pytest.mark.parametrize("method", [METHOD, "weight_distillation", "weight_inheritance"])
 def test_of_every_method_the_number_of_certified_tensors_is_predicted(method):
-    stage, family = StageSection(method=method), family_of("bert")
-    names = fold_certificates.tensor_names(family, 2, 2, stage)
+    names = fold_certificates.tensor_names(family_of("bert"), 2, 2, build_options(method, {}))
     assert len(names) == len(certificate_of(method=method)["tensors"])
 
 
 def test_a_recipe_without_a_fold_predicts_no_bytes_for_it():
     shape = shape_of(context_of().student.config.to_dict(), 3)
-    assert fold_certificates.predicted_bytes([StageSection(method="distill")], "bert", shape) == (0, 0)
+    assert fold_certificates.predicted_bytes([resolve(StageSection(method="distill"))], "bert", shape) == (0, 0)
 
 
 def test_a_package_with_a_certificate_opens_and_verify_repeats_it(block, tmp_path):

@@ -16,7 +16,7 @@ from compressor.models.slots import Axis, Slot, find_slots
 from compressor.student.activations import measure_activations
 from compressor.student.copied import mapped_table
 from compressor.student.student import choose_parts, make_maps
-from compressor.training.objective import Context, model_inputs
+from compressor.training.contract import Context, model_inputs
 from compressor.training.registry import load_method
 from exporters.shape import Shape
 from tests.support.method_cases import (

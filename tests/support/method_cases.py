@@ -29,7 +29,7 @@ from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import TeacherInfo
 from compressor.student.activations import Activations, measure_activations
 from compressor.tasks.spec import task_spec
-from compressor.training.objective import Context, Mixing, model_inputs
+from compressor.training.contract import Context, Mixing, model_inputs
 from compressor.training.registry import build_options, load_method
 from exporters.pooling import Pooling
 from tests.support.tiny import make_rows, tiny_tokenizer
@@ -222,9 +222,9 @@ def make_case(method: str, context: Context, options: dict[str, Any] | None = No
     with torch.random.fork_rng():
         torch.manual_seed(0)
         objective = load_method(method).objective_class(context, chosen)
-    mixing = getattr(objective, "mixing", None)
+    mixing = objective.mixing
     rows, labels = encoded()[1], labels_of(kind)
-    if cached is not None and hasattr(objective, "relabel"):
+    if cached is not None and objective.relabels:
         labels = objective.relabel(cached.outputs(range(N_ROWS)), labels).labels
     plain = Collator(rows, 0, takes_segments(model_type), labels, cached, has_words=mixing is not None)
     return Case(objective, rows, collator_of(mixing, plain), context, chosen)
@@ -244,27 +244,22 @@ def descend(case: Case, n_steps: int, rate: float = 3e-3) -> list[float]:
     """Train on one batch of all rows and return the loss before each step."""
     optimizer = torch.optim.AdamW([each for each in case.objective.parameters() if each.requires_grad], lr=rate)
     batch, losses = case.collate(range(N_ROWS)), []
-    tell(case, "begin", n_steps)
+    case.objective.begin(n_steps)
     for _ in range(n_steps):
         loss = torch.stack(list(case.objective(**batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
-        tell(case, "before_step", optimizer)
+        case.objective.before_step(optimizer)
         optimizer.step()
-        tell(case, "after_step", optimizer)
+        case.objective.after_step(optimizer)
         losses.append(loss.item())
     return losses
 
 
-def tell(case: Case, hook: str, *given: object) -> Any:  # Any: what the hook returns
-    """Call a method of the objective that it may have."""
-    call = getattr(case.objective, hook, None)
-    return None if call is None else call(*given)
-
-
 def finish(case: Case, n_rows: int = 8) -> Any:  # Any: a certificate, as JSON
     """End the stage as a run does: the objective's student is the plain final model."""
-    return tell(case, "finish", [model_inputs(case.collate(range(n_rows)))])
+    batches = [model_inputs(case.collate(range(n_rows)))]
+    return case.objective.finish(batches) if case.objective.is_folded else None
 
 
 def options_of(chosen: Any) -> dict[str, Any]:  # Any: an instance of a method's own Options

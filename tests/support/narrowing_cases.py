@@ -7,7 +7,7 @@ import torch
 
 from compressor.inherit.masks import clear
 from compressor.models.families import family_of
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 from tests.support.inheriting_cases import inheriting_context
 from tests.support.method_cases import context_of, make_case, tiny_config, tiny_model, tokenizers
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from compressor.models.families import family_of
-from compressor.training.objective import Context
+from compressor.training.contract import Context
 from exporters.repeats import PLACES, pattern
 from exporters.repetition import PREFIX, plain_type
 from tests.support.method_cases import context_of, tiny_config, tiny_model

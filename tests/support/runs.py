@@ -1,5 +1,7 @@
 """Whole runs on tiny teachers: their recipes, their rows, and what they leave."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 from compressor.recipe import recipe as recipes
@@ -7,6 +9,7 @@ from compressor.recipe.recipe import Recipe
 from compressor.run import student_steps
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
+from compressor.training.objective import Objective
 from tests.support.tiny import make_rows
 
 
@@ -47,6 +50,14 @@ class Prepared:
         self.journal.step("vocab", {}, (), lambda part: student_steps.run_vocab(planned, part))
         self.journal.step("teacher", {}, (), lambda part: student_steps.run_teacher(planned, part))
         self.journal.step("student", {}, (), lambda part: student_steps.run_student(planned, self.journal, part))
+
+    def with_objective(self, objective_class: type[Objective]) -> "Prepared":
+        """Return the same steps with another objective in the first stage."""
+        first, *rest = self.planned.stages
+        method = first.method._replace(objective_class=objective_class)
+        other = copy.copy(self)
+        other.planned = replace(self.planned, stages=(first._replace(method=method, loss=method), *rest))
+        return other
 
     def train(self, name: str) -> Path:
         def work(part: Path) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressor.methods import finetune
+from compressor.training.contract import Context, model_inputs
 from compressor.training.imitation import without_dropout
-from compressor.training.objective import Context, model_inputs
 from compressor.training.trainer import Optimisation, StageTrainer, train_stage
 from tests.support.method_cases import context_of, make_case, state_of
 
@@ -86,6 +86,8 @@ class ByAutograd(finetune.Objective):
 
 class ByHand(ByAutograd):
     """The same: the classifier is computed once a step, and its gradient becomes the factor's before the next."""
+
+    makes_gradients = is_folded = True
 
     def __init__(self, context: Context, options: finetune.Options) -> None:
         super().__init__(context, options)

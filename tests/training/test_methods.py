@@ -13,7 +13,6 @@ from compressor.training.registry import (
     load_method,
     method_names,
     method_summary,
-    trains_teacher,
 )
 from tests.support.method_cases import (
     N_ROWS,
@@ -134,10 +133,10 @@ def test_the_teacher_is_unchanged_unless_it_is_declared_trained(
 ) -> None:
     case, before, _ = trained
     assert case.context.teacher is not None
-    assert is_same(before, state_of(case.context.teacher)) != getattr(case.objective, "trains_teacher", False)
+    assert is_same(before, state_of(case.context.teacher)) != case.objective.trains_teacher
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if trains_teacher(name, {})])
+@pytest.mark.parametrize("name", [name for name in method_names() if load_method(name).objective_class.trains_teacher])
 @pytest.mark.parametrize("objective", ["task", "mlm"])
 def test_a_teacher_without_a_learning_rate_stays_bit_for_bit(name: str, objective: str) -> None:
     case = make_case(name, context_of(), {"teacher_learning_rate": 0.0, "objective": objective})

@@ -14,6 +14,7 @@ from compressor.recipe.sections import StageSection
 from compressor.run.finetune import prepare
 from compressor.run.planning.stage_defaults import fill_stage, in_parts
 from compressor.training.imitation import without_dropout
+from compressor.training.registry import resolve
 from compressor.training.trainer import Optimisation, StageTrainer, n_steps, optimisation_of, train_stage
 from tests.support.method_cases import N_ROWS, context_of, make_case, state_of
 from tests.support.training import descent
@@ -103,9 +104,9 @@ def test_parts_of_different_sizes_are_refused(micro_batch: int, fits: int) -> No
 def test_a_batch_that_is_not_given_consists_of_whole_parts() -> None:
     texts = [f"text number {number}" for number in range(500)]
     table = Table(texts=texts, pairs=None, labels=None, columns={}, sha256="", source="")
-    whole = fill_stage(StageSection(method="distill"), True, table, 64)
+    whole = fill_stage(resolve(StageSection(method="distill")), True, table, 64).section
     assert whole.batch_size == 128 and whole.micro_batch is None
-    parts = fill_stage(StageSection(method="distill", micro_batch=12), True, table, 64)
+    parts = fill_stage(resolve(StageSection(method="distill", micro_batch=12)), True, table, 64).section
     assert (parts.batch_size, parts.micro_batch) == (132, 12)
     assert StageSection.model_validate(parts.model_dump()) == parts
     assert [in_parts(32, None), in_parts(32, 12), in_parts(32, 100)] == [32, 36, 100]

@@ -15,7 +15,7 @@ from compressor.methods import finetune
 from compressor.run import student_steps
 from compressor.run.monitor import evaluation_batches
 from compressor.run.planning.plan import plan
-from compressor.training.objective import Context, FoldError
+from compressor.training.contract import Context, FoldError
 from tests.support.method_cases import state_of
 from tests.support.runs import Prepared, make_recipe, pair_rows, write_table
 from tests.support.training import CLASSIFIER, ByHand
@@ -29,7 +29,7 @@ def prepared(tiny_teacher_dir: Path, tiny_rows: Any, tmp_path_factory: pytest.Te
 
 
 def test_the_student_that_finish_makes_is_the_one_that_is_saved(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared,
 ) -> None:
     made: list[ByHand] = []
 
@@ -45,8 +45,7 @@ def test_the_student_that_finish_makes_is_the_one_that_is_saved(
             made.append(self)
             return super().finish(batches)
 
-    monkeypatch.setattr(finetune, "Objective", Scored)
-    folder = prepared.train("train-1-scored")
+    folder = prepared.with_objective(Scored).train("train-1-scored")
     saved = load_file(folder / "model" / "model.safetensors")
     assert torch.equal(saved[CLASSIFIER], (made[0].factor * made[0].frozen).detach())
     before = load_file(prepared.journal.folder("student") / "model" / "model.safetensors")
@@ -60,14 +59,13 @@ def test_the_student_that_finish_makes_is_the_one_that_is_saved(
     assert scores == {step: pytest.approx(share) for step in (4, 8, 10)}
 
 
-def test_a_student_that_does_not_fold_fails_the_stage(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_that_does_not_fold_fails_the_stage(prepared: Prepared) -> None:
     class Unfoldable(ByHand):
         def finish(self, batches: list[dict[str, Tensor]]) -> dict[str, Any]:
             raise FoldError("factored: the folded student differs by 0.3 from the trained one, expected 1e-5 at most.")
 
-    monkeypatch.setattr(finetune, "Objective", Unfoldable)
     with pytest.raises(ValueError, match=r"folded student differs by 0\.3"):
-        prepared.train("train-1-unfoldable")
+        prepared.with_objective(Unfoldable).train("train-1-unfoldable")
     assert not prepared.journal.folder("train-1-unfoldable").exists()
     assert not list(prepared.journal.steps_dir.glob("train-1-unfoldable.part/model"))
 
@@ -77,7 +75,7 @@ def test_a_student_that_does_not_fold_fails_the_stage(prepared: Prepared, monkey
     [("trains_teacher", True, False), ("needs_teacher", True, False), ("measures", False, True), ("", False, False)],
 )
 def test_the_context_brings_what_the_objective_asks_for(
-    attribute: str, has_teacher: bool, has_activations: bool, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    attribute: str, has_teacher: bool, has_activations: bool, prepared: Prepared
 ) -> None:
     contexts: list[Context] = []
 
@@ -88,8 +86,7 @@ def test_the_context_brings_what_the_objective_asks_for(
 
     if attribute:
         setattr(Asking, attribute, True)
-    monkeypatch.setattr(finetune, "Objective", Asking)
-    prepared.train(f"train-1-asking-{attribute}")
+    prepared.with_objective(Asking).train(f"train-1-asking-{attribute}")
     teacher, tokenizer = student_steps.load_teacher(prepared.planned)
     expected = student_steps.teacher_activations(prepared.planned, teacher, tokenizer)
     found = contexts[0]

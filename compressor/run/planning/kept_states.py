@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from compressor.batches.teacher_cache import spread_layers
-from compressor.training.objective import Depths
-from compressor.training.registry import build_options, first_layers
+from compressor.training.contract import Depths
 
 if TYPE_CHECKING:
     from compressor.data.table import Table
-    from compressor.recipe.sections import StageSection
+    from compressor.training.registry import Stage
     from exporters.shape import Shape
 
 logger = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class CachedStates(NamedTuple):
 
 
 def cached_states(
-    stages: "Sequence[StageSection]", teacher: "Shape", student: "Shape", table: "Table", max_length: int
+    stages: "Sequence[Stage]", teacher: "Shape", student: "Shape", table: "Table", max_length: int
 ) -> CachedStates:
     """Return what the stages ask for, with fewer layers of word states where those would fill the disk.
 
@@ -46,7 +45,7 @@ def cached_states(
         max_length: of a row in tokens.
     """
     first = first_states(stages, teacher, student)
-    wanted = max(build_options(stage.method, stage.options).cached_layers for stage in stages)
+    wanted = max(stage.options.cached_layers for stage in stages)
     n_bytes = 2 * len(table) * len(first) * teacher.hidden  # float16
     affordable = max(CACHE_BYTES - n_bytes, 0) // _layer_bytes(table, teacher.hidden, max_length)
     if affordable < wanted:
@@ -58,14 +57,14 @@ def cached_states(
     return CachedStates(spread_layers(teacher.n_passes, wanted) if wanted else (), first)
 
 
-def first_states(stages: "Sequence[StageSection]", teacher: "Shape", student: "Shape") -> tuple[int, ...]:
+def first_states(stages: "Sequence[Stage]", teacher: "Shape", student: "Shape") -> tuple[int, ...]:
     """Return the hidden states of which any stage reads the first token's, in order.
 
     Raises:
         ValueError: if a stage's options do not fit the two depths.
     """
     depths = depths_of(teacher, student)
-    found = {layer for stage in stages for layer in first_layers(build_options(stage.method, stage.options), depths)}
+    found = {layer for stage in stages for layer in stage.options.first_layers(depths)}
     return tuple(sorted(found))
 
 

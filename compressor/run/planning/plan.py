@@ -16,6 +16,7 @@ from compressor.data import splits
 from compressor.data.labels import check_classes
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
+from compressor.mixing.batches import mask_id
 from compressor.models.families import family_of
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
@@ -29,7 +30,8 @@ from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.tasks.metrics import label_array
 from compressor.tasks.spec import TaskSpec, task_spec
-from compressor.training.registry import check_method, reads_labels
+from compressor.training.contract import Wanted
+from compressor.training.registry import Stage, check_method, resolve
 from exporters.repetition import Pattern, describe
 from exporters.shape import Scheme, Shape
 from vocab.alphabet import least_size
@@ -56,6 +58,7 @@ class Plan:
     max_length: int
     n_steps: int
     seconds: float  # a rough estimate of the training
+    stages: tuple[Stage, ...]
     pretrained: Pretrained | None = None  # the student, where it exists already
     vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
     digest: str = ""  # of the resolved recipe
@@ -134,13 +137,15 @@ def plan(recipe: Recipe) -> Plan:
         OverBudget: if no student fits the byte budget.
         ValueError: if recipe, teacher and data do not fit together.
     """
-    for stage in recipe.stage:
-        check_method(stage.method)
-    refusals.check_stages(recipe)
+    for section in recipe.stage:
+        check_method(section.method)
+    stages = tuple(resolve(section) for section in recipe.stage)
+    refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation = read_data(recipe, info)
-    refusals.check_relabelling(recipe, info, train)
+    train, evaluation = read_data(recipe, info, any(stage.options.reads_labels for stage in stages))
+    for number, stage in enumerate(stages, start=1):
+        stage.loss_options.check_plan(Wanted(info, recipe.teacher, train, number == len(stages)))
     spec = task_spec(
         info.kind,  # type: ignore[arg-type]
         info.labels,
@@ -149,25 +154,27 @@ def plan(recipe: Recipe) -> Plan:
     )
     tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
     refusals.check_sizes(recipe, info, tokenizer)
-    refusals.check_masks(recipe, tokenizer)
+    hides_words = any(stage.loss_options.hides_words for stage in stages)
+    if hides_words:
+        mask_id(tokenizer)  # may refuse
     longest = refusals.check_length(recipe, info, pretrained)
     if vocabulary is not None:
         is_pair = spec.pair and info.kind != "embedding"
-        hides_words = refusals.hides_words(recipe)
         check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
     max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + family_of(info.config["model_type"]).position_offset
-    choice = _choose(recipe, info, train, positions, kind, tokenizer, pretrained, vocabulary)
+    choice = _choose(recipe, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
     rows = single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
-    stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in recipe.stage)
+    stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in stages)
     first_states(stages, info.shape, choice.shape)  # may refuse
-    refusals.check_shapes(stages, info.shape, choice.shape)
-    resolved = _resolve(recipe, info, choice, kind, stages, max_length)
+    for stage in stages:
+        stage.method.objective_class.check_shapes(info.shape, choice.shape, stage.options)
+    resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
-    given = pretrained, vocabulary, resolved.digest()
+    given = stages, pretrained, vocabulary, resolved.digest()
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
 
 
@@ -212,11 +219,10 @@ def _resolve(
     )
 
 
-def read_data(recipe: Recipe, info: TeacherInfo) -> tuple[Table, Table]:
+def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table]:
     """Return training and evaluation rows; labels are checked against the teacher's."""
     section, needs_label = recipe.data, info.kind != "embedding"
-    uses_label = section.eval is None or any(reads_labels(stage.method, stage.options) for stage in recipe.stage)
-    needs = needs_label and uses_label, needs_label
+    needs = needs_label and (reads_labels or section.eval is None), needs_label
     train, evaluation = read_rows(section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs)
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
         raise Refused(
@@ -244,6 +250,7 @@ def _max_length(
 
 def _choose(
     recipe: Recipe,
+    stages: tuple[Stage, ...],
     info: TeacherInfo,
     train: Table,
     positions: int,
@@ -271,7 +278,7 @@ def _choose(
         budget.latency.max_ms if budget.latency else None,
         given=sizing.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
         n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
-        certificates=fold_certificates.predicted_bytes(recipe.stage, info.config["model_type"], info.shape),
+        certificates=fold_certificates.predicted_bytes(stages, info.config["model_type"], info.shape),
     )
 
 

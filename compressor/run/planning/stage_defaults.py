@@ -10,7 +10,7 @@ import numpy as np
 
 from compressor.data.table import Table
 from compressor.recipe.sections import StageSection
-from compressor.training.registry import asks_for, build_options, innermost, load_method, trains_teacher
+from compressor.training.registry import Stage
 from exporters.shape import Shape
 
 TARGET_TOKENS = 1_600_000
@@ -20,24 +20,20 @@ MIN_EPOCHS, MAX_EPOCHS = 1.0, 15.0
 MANY_ROWS = 20_000  # to fine-tune on
 
 
-def fill_stage(stage: StageSection, is_copied: bool, train: Table, max_length: int) -> StageSection:
+def fill_stage(stage: Stage, is_copied: bool, train: Table, max_length: int) -> Stage:
     """Fill in the optimisation: about ``TARGET_TOKENS`` tokens, more carefully where whole layers were copied."""
-    build_options(stage.method, stage.options)
-    objective_class = load_method(stage.method).objective_class
-    own_rate, share = getattr(objective_class, "learning_rate", None), getattr(objective_class, "token_share", 1.0)
+    section, objective_class = stage.section, stage.method.objective_class
+    own_rate, share = objective_class.learning_rate, objective_class.token_share
     n_tokens = _n_tokens(train, max_length)
     wanted = STEP_TOKENS * len(train) / n_tokens
     nearest = min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
-    batch_size = stage.batch_size or in_parts(nearest, stage.micro_batch)
     most = float(np.clip(TARGET_TOKENS / n_tokens, MIN_EPOCHS, MAX_EPOCHS))
-    epochs = stage.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2))
-    return stage.model_copy(
-        update={
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "learning_rate": stage.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
-        }
-    )
+    filled = {
+        "batch_size": section.batch_size or in_parts(nearest, section.micro_batch),
+        "epochs": section.epochs or (round(most, 1) if share == 1.0 else round(share * most, 2)),
+        "learning_rate": section.learning_rate or own_rate or (1e-4 if is_copied else 3e-4),
+    }
+    return stage._replace(section=section.model_copy(update=filled))
 
 
 def fill_finetuning(stage: StageSection, n_rows: int) -> StageSection:
@@ -68,7 +64,7 @@ def _n_tokens(train: Table, max_length: int) -> float:
 
 
 def effort(
-    stages: tuple[StageSection, ...], student: Shape, teacher: Shape, train: Table, max_length: int
+    stages: tuple[Stage, ...], student: Shape, teacher: Shape, train: Table, max_length: int
 ) -> tuple[int, float]:
     """Return optimizer steps and seconds: 6 operations per weight and token, at half the speed of a matrix product."""
     from compressor.batches.outputs import measure_flops
@@ -77,17 +73,13 @@ def effort(
     n_student, n_teacher = (shape.n_multiplications for shape in (student, teacher))
     n_wide = n_teacher * student.n_passes / teacher.n_passes
     n_weight_epochs = 0.0
+    n_steps = 0
     for stage in stages:
-        _, options = innermost(stage.method, stage.options)
-        has_teacher = trains_teacher(stage.method, stage.options)
-        n_run = n_wide if asks_for(stage.method, "runs_wide") else n_student
-        n_weight_epochs += (n_run + n_teacher * has_teacher / getattr(options, "every", 1)) * (stage.epochs or 0.0)
-        # Teachers of folds: each sees all rows but its own.
-        n_folds = getattr(options, "out_of_fold", 0)
-        if n_folds:
-            epochs = options.base_epochs or fill_finetuning(StageSection(method="finetune"), len(train)).epochs or 0.0
-            n_weight_epochs += n_teacher * (n_folds - 1) * epochs
-    n_steps = sum(
-        math.ceil(math.ceil(len(train) / (stage.batch_size or 1)) * (stage.epochs or 0.0)) for stage in stages
-    )
+        epochs, batch_size, folds = stage.section.epochs or 0.0, stage.section.batch_size or 1, stage.loss_options.folds
+        n_run = n_wide if stage.method.objective_class.runs_wide else n_student
+        n_weight_epochs += (n_run + n_teacher * stage.trains_teacher * stage.loss_options.teacher_share) * epochs
+        if folds:  # each of their teachers sees all rows but its own
+            default = fill_finetuning(StageSection(method="finetune"), len(train)).epochs or 0.0
+            n_weight_epochs += n_teacher * (folds.n_folds - 1) * (folds.epochs or default)
+        n_steps += math.ceil(math.ceil(len(train) / batch_size) * epochs)
     return n_steps, 6 * n_weight_epochs * n_tokens / (0.5 * measure_flops()) + 0.02 * n_steps
