@@ -81,9 +81,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     journal.step("student", {}, (), lambda part: student_steps.run_student(planned, journal, part))
     student = load_student(planned.info, journal.folder("student") / "model")
     objective = student_steps.build_objective(planned, journal, student, 1)
-    encoded, collate = student_steps._batches(
-        planned, journal, objective, student_steps.training_rows(planned), 1, work
-    )
+    encoded, collate = student_steps._batches(planned, journal, objective, planned.rows, 1, work)
     epochs = n_steps * BATCH / len(encoded.lengths)
     moments: list[float] = []
     target = work / f"work-{os.getpid()}"

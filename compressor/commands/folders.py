@@ -55,7 +55,7 @@ def export_folder(
 
     ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
     """
-    from compressor.models.teacher import load_tokenizer, read_teacher
+    from compressor.models.teacher import read_teacher
     from exporters.graph.stored_once import check_checkpoint
     from exporters.to_ort import write_ort
     from vocab.save import save_tokenizer
@@ -68,7 +68,7 @@ def export_folder(
         model_path = part / "model.onnx"
         exported, optimized = export_graph(info, model_path, length, allow_pickle=allow_pickle)
         stored = check_checkpoint(model_path, exported.parameters)
-        save_tokenizer(load_tokenizer(info.folder)._tokenizer, part, tokenizer_config(info.folder), length)
+        save_tokenizer(info.tokenizer, part, tokenizer_config(info.folder), length)
         write_json(part / "config.json", info.config)
         quantized = quantize_graph(model_path, part / "model_quantized.onnx", scheme)
         facts = {

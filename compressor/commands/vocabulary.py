@@ -99,7 +99,7 @@ def draw_curve(
 
     ``violations`` of the result name the limits that no size keeps.
     """
-    from compressor.models.teacher import load_tokenizer, read_teacher
+    from compressor.models.teacher import read_teacher
     from vocab.choosing import DEFAULT_RULE, check_rule
     from vocab.comparing.curve import pick
     from vocab.train import kind_of
@@ -107,7 +107,7 @@ def draw_curve(
     limits = [parse_size(text) if text else None for text in (max_size, vocab_bytes)]
     tried = parse_sizes(sizes)
     info = read_teacher(TeacherSection(path=teacher, revision=revision, offline=offline))
-    theirs = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
+    theirs = info.tokenizer
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
     files = read_files(train_files, text_column, pair_column, offline)
@@ -163,7 +163,6 @@ def student_shape(
     max_bytes: int | None,
 ) -> "Choice":
     """Return the shape and bits that a run on these texts would get; the vocabulary in it is only a first guess."""
-    from compressor.models.families import family_of
     from compressor.run.planning import plan, sizing
     from vocab.alphabet import least_size
 
@@ -179,7 +178,7 @@ def student_shape(
         sizing.with_blocks(quantize, info.kind),
         None,
         sizing.vocabulary_range(least_size(teacher, kind), texts),
-        max_length + family_of(info.config["model_type"]).position_offset,
+        max_length + info.family.position_offset,
         kind,
         max_bytes or (UNLIMITED if is_given else None),  # without a budget there is one for what is left open only
         None,

@@ -23,7 +23,7 @@ from compressor.inherit.fold import certify
 from compressor.inherit.learned import MapSet
 from compressor.refused import Refused
 from compressor.training import objective as base
-from compressor.training.contract import Context, Depths, MethodOptions
+from compressor.training.contract import Context, MethodOptions
 from compressor.training.registry import build_options, load_method
 from exporters.shape import Shape
 
@@ -40,7 +40,7 @@ class LossOptions(MethodOptions):
     student_rate: float = 0.0  # learning rate of the student's own tensors, those that are no maps; 0: the stage's
 
     def __post_init__(self) -> None:
-        inner = self._inner()
+        inner = build_options(self.loss, self.loss_options)
         if not 0 <= self.student_rate < math.inf:
             raise Refused(
                 f"recipe: [[stage]] option student_rate = {self.student_rate:g}, expected 0 or more. Leave it out for "
@@ -58,32 +58,10 @@ class LossOptions(MethodOptions):
                 "with a loss of its own, such as 'distill'. Put the two in stages one after the other."
             )
 
-    def _inner(self) -> MethodOptions:
-        return build_options(self.loss, self.loss_options)
-
     @property
     def inner(self) -> tuple[str, dict[str, Any]]:
         """The method whose loss it is, and that method's options."""
         return self.loss, self.loss_options
-
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return self._inner().needs_cache
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the loss reads from the cache."""
-        return self._inner().cached_layers
-
-    def first_layers(self, depths: Depths) -> tuple[int, ...]:
-        """Return the teacher's hidden states of which the loss reads the first token's."""
-        return self._inner().first_layers(depths)
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the loss learns from labels."""
-        return self._inner().reads_labels
 
 
 class Inheriting(base.Objective):

@@ -30,6 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.data.splits import check_folds
+from compressor.data.table import Table
+from compressor.models.teacher import TeacherInfo
+from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
 from compressor.student.pretrained import read_base
 from compressor.training import objective as base
@@ -38,7 +41,6 @@ from compressor.training.contract import (
     Folds,
     MethodOptions,
     Relabelled,
-    Wanted,
     check_choice,
     check_shares,
     model_inputs,
@@ -142,7 +144,7 @@ class Options(MethodOptions):
             return None
         return Folds(self.out_of_fold, self.base, self.base_epochs, self.base_learning_rate)
 
-    def check_plan(self, wanted: Wanted) -> None:
+    def check_plan(self, info: TeacherInfo, teacher: TeacherSection, train: Table, *, is_last: bool) -> None:
         """Refuse tasks and stages that other labels make no sense for.
 
         Raises:
@@ -150,25 +152,25 @@ class Options(MethodOptions):
             ValueError: for a sentence encoder, for options that a score has no use for, for a last stage that leaves
                 the student without a trained head, and for more parts than rows.
         """
-        if wanted.info.kind == "embedding":
+        if info.kind == "embedding":
             raise Refused(
                 f"method {METHOD!r} got a sentence encoder, expected a task with labels: without them no prediction is "
                 "right or wrong. Use --method distill."
             )
         given = [name for name in ("t1", "t2", "published") if getattr(self, name)]
-        if wanted.info.kind == "regression" and given:
+        if info.kind == "regression" and given:
             raise Refused(
                 f"recipe: [[stage]] {METHOD!r} has {given[0]}, but the teacher predicts a score, which has no "
                 f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
             )
-        if wanted.is_last:
+        if is_last:
             raise Refused(
                 f"recipe: [[stage]] {METHOD!r} is the last stage, expected one after it that teaches the task: its "
                 "student cannot answer it, for its head is not trained. Add a stage such as 'distill'."
             )
         if self.out_of_fold:
-            read_base(self.base, wanted.teacher, wanted.info)
-            check_folds(wanted.train, self.out_of_fold)
+            read_base(self.base, teacher, info)
+            check_folds(train, self.out_of_fold)
 
 
 class Objective(base.Objective):

@@ -9,12 +9,13 @@ need in ``.npy`` shards that are read by memory map; a shard that is there is no
 import json
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.files import hash_files
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
-from compressor.models.families import family_of, shape_of
+from compressor.models.families import Family, family_of, shape_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
 from exporters.pooling import Pooling, read_pooling
@@ -22,6 +23,7 @@ from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,16 @@ class TeacherInfo:
     max_length: int  # the longest input it can take, in its own tokens
     shape: Shape
     hashes: dict[str, str]  # sha256 of the files that decide its behaviour
+
+    @property
+    def family(self) -> Family:
+        """What is known of its architecture."""
+        return family_of(self.config["model_type"])
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """Its tokenizer, read once; do not change it."""
+        return load_tokenizer(self.folder)._tokenizer  # the tokenizers.Tokenizer inside
 
 
 def read_teacher(section: TeacherSection, *, for_export: bool = False) -> TeacherInfo:

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 
 from compressor.files import sha256_file
 from compressor.models.checkpoint import tokenizer_config
-from compressor.models.families import family_of
 from compressor.refused import Refused
 from vocab.roles import Roles, role_problems, roles_of
 from vocab.save import compact_json
@@ -130,7 +129,7 @@ def check_vocabulary(
     problems = role_problems(
         (given.tokenizer, given.roles), (teacher, theirs), is_pair=is_pair, has_segments=has_segments
     )
-    offset = family_of(info.config["model_type"]).position_offset
+    offset = info.family.position_offset
     pad_id = given.tokenizer.token_to_id(given.roles.get("pad_token", ""))
     if offset and pad_id != offset - 1:  # positions are counted from the padding's id
         problems.append(f"its padding token has id {pad_id}, and {info.config['model_type']} needs {offset - 1}")

@@ -185,7 +185,7 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
 
 def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:
     from compressor.batches.outputs import predictor
-    from compressor.models.teacher import load_model, load_tokenizer, read_teacher
+    from compressor.models.teacher import load_model, read_teacher
     from compressor.tasks.metrics import evaluate
 
     info = read_teacher(TeacherSection(path=teacher), for_export=True)
@@ -193,7 +193,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
         raise Refused(
             f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."
         )
-    predict = predictor(load_model(info), load_tokenizer(info.folder)._tokenizer, info.max_length, info.pooling)
+    predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling)
     if spec.metric == "similarity_spearman":  # nothing but the teacher itself to compare with
         return 1.0, predict([*table.texts, *(table.pairs or [])], None)
     result = evaluate(predict, table, dataclasses.replace(spec, labels=info.labels or spec.labels))

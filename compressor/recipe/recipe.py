@@ -69,9 +69,9 @@ class Recipe(Section):
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
-    def content(self) -> dict[str, Any]:
+    def content(self, read: bool = True) -> dict[str, Any]:
         """Return the content with the version, which says what the defaults are."""
-        return {"version": self.version, **super().content()}
+        return {"version": self.version, **super().content(read)}
 
 
 class FinetuneJob(Section):

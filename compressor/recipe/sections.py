@@ -60,18 +60,19 @@ class Section(BaseModel):
                 )
         return self
 
-    def content(self) -> dict[str, Any]:
+    def content(self, read: bool = True) -> dict[str, Any]:
         """Return what the section decides, as JSON: nothing that is at its default, and files by what they hold.
 
         So a later key with a default, and the same file elsewhere, are no other content. A default that changes needs
-        a new version of the recipe.
+        a new version of the recipe. Where files are not ``read``, they count by their names.
         """
         written = self.model_dump(mode="json", exclude_defaults=True)
-        return {name: _content(getattr(self, name), value, name in self.of_files) for name, value in written.items()}
+        held = self.of_files if read else ()
+        return {name: _content(getattr(self, name), value, name in held, read) for name, value in written.items()}
 
-    def digest(self, *names: str) -> str:
+    def digest(self, *names: str, read: bool = True) -> str:
         """Return a sha256 of the content of the named keys, of all when none is named."""
-        content = {name: value for name, value in self.content().items() if not names or name in names}
+        content = {name: value for name, value in self.content(read).items() if not names or name in names}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @model_serializer(mode="wrap")
@@ -79,12 +80,12 @@ class Section(BaseModel):
         return {name: value for name, value in handler(self).items() if name not in self.answered()}
 
 
-def _content(value: Any, written: Any, is_file: bool) -> Any:  # Any: a key's value, and as JSON
+def _content(value: Any, written: Any, is_held: bool, read: bool) -> Any:  # Any: a key's value, and as JSON
     if isinstance(value, Section):
-        return value.content()
+        return value.content(read)
     if isinstance(value, tuple) and value and isinstance(value[0], Section):
-        return [each.content() for each in value]
-    return held(str(value)) if is_file else written
+        return [each.content(read) for each in value]
+    return held(str(value)) if is_held else written
 
 
 def held(name: str) -> str:
@@ -230,10 +231,10 @@ class StageSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own knobs (tenmeg methods NAME)")
 
-    def content(self) -> dict[str, Any]:
+    def content(self, read: bool = True) -> dict[str, Any]:
         """Return the content; the option that names a model in every method that has it counts by what it holds."""
-        found = super().content()
-        if base := self.options.get("base"):
+        found = super().content(read)
+        if read and (base := self.options.get("base")):
             found["options"] = {**found["options"], "base": held(str(base))}
         return found
 

@@ -92,12 +92,12 @@ def compress(
         FileExistsError: if ``out_dir`` holds something that is not this run.
         ValueError: for input that is refused.
     """
-    digest = check_output(recipe, out_dir, overwrite)
+    marks = check_output(recipe, out_dir, overwrite)
     quiet_libraries()
     planned = plan(recipe)
     resolved = planned.resolved
     if is_first_process():
-        _open_output(digest, out_dir, overwrite)
+        _open_output(marks, out_dir, overwrite)
         write_text(out_dir / "recipe.toml", resolved.dumps())
         for line in planned.lines():
             echo(line)
@@ -111,7 +111,7 @@ def compress(
     vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.digest("vocab", "seed")}
     # The first that does something, for it may be refused.
     journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned))
-    cache_key = {**teacher_key, **data_key, **student_steps.kept_states(planned).as_inputs()}
+    cache_key = {**teacher_key, **data_key, **planned.kept.as_inputs()}
     journal.step("teacher", cache_key, (), partial(student_steps.run_teacher, planned), resumes=True)
     student_key = {
         **teacher_key,
@@ -137,36 +137,41 @@ def compress(
     return _deliver(sources, out_dir)
 
 
-def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> str:
-    """Refuse a folder that holds something else, before anything is planned or written; return the recipe's digest.
+def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> dict[str, str]:
+    """Refuse a folder that holds something else, before anything is planned or written; return what marks this run.
+
+    A run is known by what its files hold, wherever they lie, and by their names, whatever they hold now.
 
     Raises:
-        FileExistsError: if the folder is not empty and not a run of the same recipe on the same files.
+        FileExistsError: if the folder is not empty and not a run of the same recipe.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise FileExistsError(f"--output {out_dir} is a file, expected a folder. Choose another --output.")
-    digest = recipe.digest()
+    marks = {"recipe_sha256": recipe.digest(), "names_sha256": recipe.digest(read=False)}
     if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
-        return digest  # a lone recipe.toml is what --dry-run left
-    marked = _recipe_of(out_dir / RUN_MARKER)
-    if marked != digest:
-        held = "is not empty and holds no run" if marked is None else "holds a run of another recipe"
+        return marks  # a lone recipe.toml is what --dry-run left
+    if not _is_run_of(out_dir, marks):
+        held = "holds a run of another recipe" if _marked(out_dir) else "is not empty and holds no run"
         raise FileExistsError(f"--output {out_dir} {held}. Choose another --output, or give --overwrite to replace it.")
-    return digest
+    return marks
 
 
-def _recipe_of(marker: Path) -> str | None:
-    """Return the digest of the recipe whose run a folder is marked as; ``None`` without a mark that can be read."""
+def _is_run_of(out_dir: Path, marks: dict[str, str]) -> bool:
+    return any(_marked(out_dir).get(name) == digest for name, digest in marks.items())
+
+
+def _marked(out_dir: Path) -> dict[str, Any]:
+    """Return what a folder's run is marked with; nothing without a mark that can be read."""
     try:
-        return str(read_json(marker)["recipe_sha256"])
+        found = read_json(out_dir / RUN_MARKER)
+        return found if isinstance(found["recipe_sha256"], str) else {}
     except (OSError, ValueError, LookupError, TypeError):
-        return None
+        return {}
 
 
-def _open_output(digest: str, out_dir: Path, overwrite: bool) -> None:
+def _open_output(marks: dict[str, str], out_dir: Path, overwrite: bool) -> None:
     """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
-    marker = out_dir / RUN_MARKER
-    if overwrite and _recipe_of(marker) != digest and out_dir.is_dir():
+    if overwrite and not _is_run_of(out_dir, marks) and out_dir.is_dir():
         for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
             path = out_dir / name
             if path.is_dir():
@@ -174,7 +179,7 @@ def _open_output(digest: str, out_dir: Path, overwrite: bool) -> None:
             else:
                 path.unlink(missing_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(marker, {"version": 1, "recipe_sha256": digest})
+    write_json(out_dir / RUN_MARKER, {"version": 1, **marks})
 
 
 def _check(planned: Plan, part: Path) -> None:

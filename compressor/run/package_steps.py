@@ -18,7 +18,6 @@ from compressor.batches.outputs import predictor
 from compressor.data import splits
 from compressor.data.table import Table, select
 from compressor.files import read_json, write_json
-from compressor.models.teacher import load_tokenizer
 from compressor.packaging import baselines
 from compressor.packaging.build import export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
@@ -230,7 +229,7 @@ class Sources:
             allow_pickle = planned.resolved.teacher.allow_pickle
             exported, _ = export_graph(info, clean, info.max_length, allow_pickle=allow_pickle)
             quantize_graph(clean, path, Scheme(8, 8))
-            tokenizer = load_tokenizer(info.folder)._tokenizer
+            tokenizer = info.tokenizer
             settings = (tokenizer, info.max_length, exported.inputs, OUTPUT_OF[planned.spec.kind])
             found = evaluate(graph_predictor(path, *settings), planned.evaluation, planned.spec, reference).metrics
             ask = asker(path, *settings)

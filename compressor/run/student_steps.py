@@ -19,16 +19,16 @@ from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_ro
 from compressor.batches.outputs import device, predictor, takes_segments, teacher_outputs
 from compressor.batches.teacher_cache import TeacherCache, fill_cache, open_cache
 from compressor.data import splits
-from compressor.data.table import Table, single_texts
+from compressor.data.table import Table
 from compressor.files import write_json
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
 from compressor.models.checkpoint import read_embeddings, tokenizer_config
-from compressor.models.families import family_of, plain_type
+from compressor.models.families import plain_type
 from compressor.models.teacher import load_model, load_tokenizer
 from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.monitor import evaluation_batches, monitor
-from compressor.run.planning.kept_states import CachedStates, cached_states, depths_of
+from compressor.run.planning.kept_states import depths_of
 from compressor.run.progress import bar, step_bar
 from compressor.run.relabel import read_facts, relabelled
 from compressor.student.activations import (
@@ -57,17 +57,6 @@ logger = logging.getLogger(__name__)
 ACTIVATIONS = "activations.npz"  # of the teacher, in the folder of the step "student"
 
 
-def training_rows(planned: "Plan") -> Table:
-    """Return the rows as the student sees them: an encoder reads the two texts of a pair one by one."""
-    return single_texts(planned.train) if planned.spec.kind == "embedding" else planned.train
-
-
-def kept_states(planned: "Plan") -> CachedStates:
-    """Return the teacher's hidden states that the stages ask for."""
-    shapes = planned.info.shape, planned.shape
-    return cached_states(planned.stages, *shapes, training_rows(planned), planned.max_length)
-
-
 def load_teacher(planned: "Plan") -> "tuple[Any, Tokenizer]":
     """Return the frozen model and its tokenizer."""
     section = planned.resolved.teacher
@@ -85,10 +74,10 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     scores = reference.metrics if reference else {planned.spec.metric: 1.0}
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
-    if not any(stage.options.needs_cache for stage in planned.stages):
+    if not any(stage.loss_options.needs_cache for stage in planned.stages):
         return
-    rows = encode_rows(tokenizer, training_rows(planned), info.max_length)
-    layers, first = kept_states(planned)
+    rows = encode_rows(tokenizer, planned.rows, info.max_length)
+    layers, first = planned.kept
     model.to(device())
     with bar("teacher", len(rows.lengths), "rows") as advance:
         fill_cache(
@@ -109,7 +98,7 @@ def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
 def run_vocab(planned: "Plan", part: Path) -> None:
     """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
     folder = planned.info.folder
-    teacher = load_tokenizer(folder)._tokenizer
+    teacher = planned.info.tokenizer
     config = tokenizer_config(folder)
     if planned.vocabulary is not None:
         # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
@@ -158,9 +147,9 @@ def _vocab_map(journal: Journal) -> mapping.VocabMap | None:
 
 def teacher_activations(planned: "Plan", model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
     """Return the teacher's activations on training rows, in its own tokens."""
-    sample = splits.subset(training_rows(planned), min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
+    sample = splits.subset(planned.rows, min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
     rows = encode_rows(tokenizer, sample, planned.info.max_length)
-    return measure_activations(model, family_of(planned.info.config["model_type"]), rows)
+    return measure_activations(model, planned.info.family, rows)
 
 
 def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
@@ -196,7 +185,7 @@ def run_stage(planned: "Plan", journal: Journal, before: str, number: int, part:
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
     stage, info = planned.stages[number - 1], planned.info
     student = load_student(planned.info, journal.folder(before) / "model")
-    table = training_rows(planned)
+    table = planned.rows
     tokenizer = student_tokenizer(journal)
     objective = build_objective(planned, journal, student, number)
     rows, collate = _batches(planned, journal, objective, table, number, part)
@@ -220,7 +209,7 @@ def build_objective(planned: "Plan", journal: Journal, student: Any, number: int
     """Build the objective of a stage; its own weights are drawn from the seed."""
     stage, info = planned.stages[number - 1], planned.info
     teacher, activations = _teacher_for(planned, journal, stage.method.objective_class)
-    kept = kept_states(planned)
+    kept = planned.kept
     context = Context(
         student,
         planned.spec,
@@ -262,9 +251,9 @@ def _batches(
     if mixing is None:
         rows = encode_rows(tokenizer, table, planned.max_length)
     else:
-        own = load_tokenizer(info.folder)._tokenizer
+        own = info.tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
-    cache = _cache_for(planned, journal, stage.options) if stage.options.needs_cache else None
+    cache = _cache_for(planned, journal, stage.loss_options) if stage.loss_options.needs_cache else None
     labels = label_array(table, info.kind, info.labels)
     labels = relabelled(planned, journal, objective, number, cache, labels, part)
     segments = takes_segments(info.config["model_type"])
@@ -281,7 +270,7 @@ def _batches(
 
 def _cache_for(planned: "Plan", journal: Journal, options: MethodOptions) -> TeacherCache:
     """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
-    kept, depths = kept_states(planned), depths_of(planned.info.shape, planned.shape)
+    kept, depths = planned.kept, depths_of(planned.info.shape, planned.shape)
     words = kept.words if options.cached_layers else ()
     return open_cache(journal.folder("teacher") / "cache", words, kept.first if options.first_layers(depths) else ())
 

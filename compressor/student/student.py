@@ -63,7 +63,7 @@ def build_student(
         init: "teacher", parts of it; "embeddings", only its tables, mapped; "random", nothing of it.
         start_layers: which of the teacher's layers: at even depth, or the first ones.
     """
-    family = family_of(info.config["model_type"])
+    family = info.family
     _check_shape(info.shape, shape)
     student = new_model(info, shape, seed)
     if init == "random":
@@ -91,7 +91,7 @@ def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
 
     model: PreTrainedModel
     if info.task == "feature-extraction":
-        family = family_of(info.config["model_type"])
+        family = info.family
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)

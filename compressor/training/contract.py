@@ -64,15 +64,6 @@ class Folds(NamedTuple):
     learning_rate: float = 0.0  # 0: likewise
 
 
-class Wanted(NamedTuple):
-    """What a method may look at before it refuses a plan."""
-
-    info: "TeacherInfo"
-    teacher: "TeacherSection"
-    train: "Table"
-    is_last: bool  # whether no stage comes after it
-
-
 @dataclass(frozen=True)
 class MethodOptions:
     """Base of a method's knobs: what it wants of a run as these stand, by default nothing but the teacher's outputs."""
@@ -124,8 +115,8 @@ class MethodOptions:
         """Return whether tensors of this kind ("table", "norm", "weight", "bias") are made of the teacher's."""
         return True
 
-    def check_plan(self, wanted: Wanted) -> None:
-        """Refuse a run that makes no sense with this method, before anything is run."""
+    def check_plan(self, info: "TeacherInfo", teacher: "TeacherSection", train: "Table", *, is_last: bool) -> None:
+        """Refuse a run that makes no sense with this method, before anything is run; ``is_last``: of its stages."""
 
 
 class FoldError(Refused):

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.methods.patient import PUBLISHED, Options, pair_layers
+from compressor.recipe.sections import StageSection
 from compressor.run.planning.kept_states import depths_of
 from compressor.training.contract import Depths
-from compressor.training.registry import build_options, load_method
+from compressor.training.registry import build_options, load_method, resolve
 from exporters.repetition import pattern
 from exporters.shape import Shape
 from tests.support.repeated_models import repeated_context
@@ -131,9 +132,12 @@ class TestOptions:
         depths = Depths(12, 3, 6)
         named = {"loss": "patient", "loss_options": {"alpha": 1.0, "layers": "published"}}
         for method in ("weight_squeezing", "weight_distillation", "weight_inheritance"):
-            options = build_options(method, named)
+            options = resolve(StageSection(method=method, options=named)).loss_options
             assert options.first_layers(depths) == (2, 4, 6, 8, 10)
             assert options.cached_layers == 0 and options.needs_cache and not options.reads_labels
-            assert all(build_options(method, {"loss": loss}).reads_labels for loss in ("patient", "finetune"))
+            assert all(
+                resolve(StageSection(method=method, options={"loss": loss})).loss_options.reads_labels
+                for loss in ("patient", "finetune")
+            )
         assert build_options("distill", {}).first_layers(depths) == ()
         assert build_options("patient", {"beta": 0.0}).first_layers(depths) == ()

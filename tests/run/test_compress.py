@@ -134,9 +134,10 @@ def test_the_same_teacher_and_rows_elsewhere_are_the_same_run(done, copy, tiny_t
     outcome = compress(make_recipe(teacher, *rows), copy, echo=said.append)
     assert sum(line.endswith(": done before") for line in said) == len(outcome.report["seconds"])
     assert files_of(outcome.package_dir) == files_of(done[0].package_dir)
-    rows[0].write_text(rows[0].read_text(encoding="utf-8") + "the plot is dull\t0\n", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="holds a run of another recipe"):
-        compress(make_recipe(teacher, *rows), copy)
+    other = tmp_path / "other.tsv"
+    other.write_text(rows[0].read_text(encoding="utf-8") + "the plot is dull\t0\n", encoding="utf-8")
+    with pytest.raises(FileExistsError, match=r"holds a run of another recipe\."):
+        compress(make_recipe(teacher, other, rows[1]), copy)
 
 
 @pytest.mark.slow

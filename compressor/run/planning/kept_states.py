@@ -45,7 +45,7 @@ def cached_states(
         max_length: of a row in tokens.
     """
     first = first_states(stages, teacher, student)
-    wanted = max(stage.options.cached_layers for stage in stages)
+    wanted = max(stage.loss_options.cached_layers for stage in stages)
     n_bytes = 2 * len(table) * len(first) * teacher.hidden  # float16
     affordable = max(CACHE_BYTES - n_bytes, 0) // _layer_bytes(table, teacher.hidden, max_length)
     if affordable < wanted:
@@ -64,7 +64,7 @@ def first_states(stages: "Sequence[Stage]", teacher: "Shape", student: "Shape") 
         ValueError: if a stage's options do not fit the two depths.
     """
     depths = depths_of(teacher, student)
-    found = {layer for stage in stages for layer in stage.options.first_layers(depths)}
+    found = {layer for stage in stages for layer in stage.loss_options.first_layers(depths)}
     return tuple(sorted(found))
 
 

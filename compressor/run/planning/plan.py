@@ -17,21 +17,19 @@ from compressor.data.labels import check_classes
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
-from compressor.models.families import family_of
-from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
+from compressor.models.teacher import TeacherInfo, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
 from compressor.refused import Refused
 from compressor.report import fold_certificates
 from compressor.run.planning import refusals, sizing
-from compressor.run.planning.kept_states import first_states
+from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.tasks.metrics import label_array
 from compressor.tasks.spec import TaskSpec, task_spec
-from compressor.training.contract import Wanted
-from compressor.training.registry import Stage, check_method, resolve
+from compressor.training.registry import Stage, resolve
 from exporters.repetition import Pattern, describe
 from exporters.shape import Scheme, Shape
 from vocab.alphabet import least_size
@@ -59,6 +57,8 @@ class Plan:
     n_steps: int
     seconds: float  # a rough estimate of the training
     stages: tuple[Stage, ...]
+    rows: Table  # the training rows as the student sees them: an encoder reads the two texts of a pair one by one
+    kept: CachedStates  # of the teacher's hidden states, as the stages ask for them
     pretrained: Pretrained | None = None  # the student, where it exists already
     vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
     digest: str = ""  # of the resolved recipe
@@ -137,22 +137,20 @@ def plan(recipe: Recipe) -> Plan:
         OverBudget: if no student fits the byte budget.
         ValueError: if recipe, teacher and data do not fit together.
     """
-    for section in recipe.stage:
-        check_method(section.method)
     stages = tuple(resolve(section) for section in recipe.stage)
     refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation = read_data(recipe, info, any(stage.options.reads_labels for stage in stages))
+    train, evaluation = read_data(recipe, info, any(stage.loss_options.reads_labels for stage in stages))
     for number, stage in enumerate(stages, start=1):
-        stage.loss_options.check_plan(Wanted(info, recipe.teacher, train, number == len(stages)))
+        stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     spec = task_spec(
         info.kind,  # type: ignore[arg-type]
         info.labels,
         pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
         scored=evaluation.labels is not None,
     )
-    tokenizer = load_tokenizer(info.folder)._tokenizer  # the tokenizers.Tokenizer inside
+    tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
     hides_words = any(stage.loss_options.hides_words for stage in stages)
     if hides_words:
@@ -164,17 +162,17 @@ def plan(recipe: Recipe) -> Plan:
     max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
-    positions = max_length + family_of(info.config["model_type"]).position_offset
+    positions = max_length + info.family.position_offset
     choice = _choose(recipe, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
     rows = single_texts(train) if info.kind == "embedding" else train
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in stages)
-    first_states(stages, info.shape, choice.shape)  # may refuse
+    kept = cached_states(stages, info.shape, choice.shape, rows, max_length)
     for stage in stages:
         stage.method.objective_class.check_shapes(info.shape, choice.shape, stage.options)
     resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
-    given = stages, pretrained, vocabulary, resolved.digest()
+    given = stages, rows, kept, pretrained, vocabulary, resolved.digest()
     return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
 
 

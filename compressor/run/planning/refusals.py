@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from compressor.models.families import family_of
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.recipe import Recipe
 from compressor.refused import Refused
@@ -31,7 +30,7 @@ def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None
     """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
     given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
     limits = {name: getattr(info.shape, name) for name in given}
-    n_positions = info.shape.positions - family_of(info.config["model_type"]).position_offset
+    n_positions = info.shape.positions - info.family.position_offset
     for name, limit in ({**limits, "max-length": n_positions}).items():
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
@@ -53,7 +52,7 @@ def check_length(recipe: Recipe, info: TeacherInfo, pretrained: Pretrained | Non
     """Return the longest input that teacher and student can take, in tokens; refuse a longer one that is asked for."""
     if pretrained is None:
         return info.max_length
-    limit = pretrained.shape.positions - family_of(info.config["model_type"]).position_offset
+    limit = pretrained.shape.positions - info.family.position_offset
     wanted = recipe.teacher.max_length
     if wanted is not None and wanted > limit:
         raise Refused(
