@@ -57,10 +57,11 @@ def role_problems(
     """
     ours, our_roles = student
     their_roles = teacher[1]
+    same = [{their_roles[role]} for role in NEEDED if role in their_roles] + [set(group) for group in SAME_ROLE]
     problems = [
         f"it has no {role.partition('_')[0]} token that goes with the teacher's {their_roles[role]}"
         for role in NEEDED
-        if role in their_roles and not _is_alike(our_roles.get(role), their_roles[role])
+        if role in their_roles and not any({our_roles.get(role), their_roles[role]} <= group for group in same)
     ]
     spec = spec_of(ours)
     if not _reads_bytes(spec) and vocab_of(spec).get(unknown_token(spec) or "") is None:
@@ -74,10 +75,6 @@ def role_problems(
             problems.append(f"it writes {what} as {_shown(layouts[0])}, the teacher's as {_shown(layouts[1])}")
             break
     return problems
-
-
-def _is_alike(ours: str | None, theirs: str) -> bool:
-    return ours == theirs or any(ours in group and theirs in group for group in SAME_ROLE)
 
 
 def _reads_bytes(spec: Spec) -> bool:

@@ -136,7 +136,7 @@ def byte_letters(text: str) -> str:
 
 def token_bytes(token: str) -> bytes | None:
     """Return what ``byte_letters`` has written: ``token_bytes("Ġa") == b" a"``; ``None`` for any other letters."""
-    byte_of = _byte_of()
+    byte_of = {letter: byte for byte, letter in _letters().items()}
     if not all(letter in byte_of for letter in token):
         return None
     return bytes(byte_of[letter] for letter in token)
@@ -172,8 +172,3 @@ def _letters() -> dict[int, str]:
         if byte not in table:
             table[byte] = chr(256 + len(table) - len(printable))
     return table
-
-
-@cache
-def _byte_of() -> dict[str, int]:
-    return {letter: byte for byte, letter in _letters().items()}

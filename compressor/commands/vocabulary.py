@@ -100,6 +100,7 @@ def draw_curve(
     ``violations`` of the result name the limits that no size keeps.
     """
     from compressor.models.teacher import read_teacher
+    from compressor.report.vocabulary_figure import picture
     from vocab.choosing import DEFAULT_RULE, check_rule
     from vocab.comparing.curve import pick
     from vocab.train import kind_of
@@ -119,7 +120,9 @@ def draw_curve(
     picked = pick(found.points, *limits)
     content = as_json(found, picked, choice, limits)
     about = {"teacher": info.name, "kind": kind, "rule": rule, "balance": balance, "seed": seed or 0}
-    _write(out_dir, overwrite, {"version": CURVE_VERSION, **about, **content}, found, picked)
+    with new_folder(out_dir, overwrite) as part:
+        write_json(part / "curve.json", {"version": CURVE_VERSION, **about, **content})
+        write_text(part / "curve.svg", picture(found, picked))
     return {"output": str(out_dir), **about, **content}, lines_of(found, picked, choice)
 
 
@@ -273,11 +276,3 @@ def lines_of(found: "Curve", picked: "Pick | None", choice: "Choice") -> list[st
     if picked is None:
         return [*table, about, "pick: none"]
     return [*table, about, f"pick: --vocab-size {picked.point.size}", *(f"  {reason}" for reason in picked.reasons)]
-
-
-def _write(out_dir: Path, overwrite: bool, content: dict[str, Any], found: "Curve", picked: "Pick | None") -> None:
-    from compressor.report.vocabulary_figure import picture
-
-    with new_folder(out_dir, overwrite) as part:
-        write_json(part / "curve.json", content)
-        write_text(part / "curve.svg", picture(found, picked))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compressor.models.families import n_passes
 from compressor.training import objective as base
-from compressor.training.contract import Context, MethodOptions, model_inputs
+from compressor.training.contract import Context, MethodOptions, Wants, model_inputs
 from compressor.training.imitation import Imitation, Weights, without_dropout
 
 
@@ -33,15 +33,9 @@ class Options(MethodOptions):
     dropout: float = 0.0  # while training; the cached targets are those of a teacher without it
     layers: int = 2  # how many of the teacher's layers are cached and compared, evenly spaced, the last among them
 
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return self.layers if self.hidden > 0 else 0
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the rows must carry labels."""
-        return bool(self.labels)
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run."""
+        return Wants(word_layers=self.layers if self.hidden > 0 else 0, labels=bool(self.labels))
 
 
 class Objective(base.Objective):

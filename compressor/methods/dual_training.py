@@ -31,7 +31,7 @@ from compressor.models.slots import pick_layers
 from compressor.refused import Refused
 from compressor.student.copied import mapped_table
 from compressor.training import objective as base
-from compressor.training.contract import Context, Mixing, check_choice, model_inputs
+from compressor.training.contract import Context, Mixing, Wants, check_choice, model_inputs
 from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
 
 logger = logging.getLogger(__name__)
@@ -60,21 +60,12 @@ class Options(MixedOptions):
         if self.every < 1:
             raise Refused(f"recipe: [[stage]] {self.method!r} option every = {self.every}, expected 1 or more.")
 
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        reads_for_student = self.needs_cache and self.hidden > 0 and self.every > 1
-        return self.layers if reads_for_student else super().cached_layers
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the rows must carry labels."""
-        return bool(self.labels) or super().reads_labels
-
-    @property
-    def teacher_share(self) -> float:
-        """The share of the rows that the teacher reads."""
-        return 1 / self.every
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run."""
+        found, reads_for_student = super().wants(), self.hidden > 0 and self.every > 1
+        n_layers = self.layers if found.cache and reads_for_student else found.word_layers
+        labels = found.labels or bool(self.labels)
+        return found._replace(word_layers=n_layers, labels=labels, teacher_share=1 / self.every)
 
 
 class Objective(base.Objective):
@@ -139,9 +130,9 @@ class Objective(base.Objective):
         options, is_masked = self.options, self.heads is not None
         needs_states = options.hidden > 0 or options.attention > 0
         wanted = {"output_hidden_states": is_masked or needs_states, "output_attentions": options.attention > 0}
-        theirs = self.teacher(
-            batch, self.table, **{**wanted, "output_hidden_states": is_masked or needs_states or self._anchors(batch)}
-        )
+        is_anchored = is_masked or self.anchor.needs_hidden(batch)
+        asked = {**wanted, "output_hidden_states": needs_states or is_anchored}
+        theirs = self.teacher(batch, self.table, **asked)
         ours = self.student(**model_inputs(batch), **wanted)
         live = (
             live_states(theirs, batch["mixed_words"], self.live_layers if options.hidden > 0 else ())
@@ -158,9 +149,6 @@ class Objective(base.Objective):
             tied = self.projections(student, teacher, (self.word_table, self.table), options.teacher_gradient)
             terms["projection"] = options.eps * tied
         return terms
-
-    def _anchors(self, batch: dict[str, Tensor]) -> bool:
-        return self.heads is None and self.anchor.needs_hidden(batch)
 
     def _masked_terms(self, ours: Any, theirs: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:  # ModelOutputs
         assert self.heads is not None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compressor.refused import Refused
 from compressor.training import objective as base
-from compressor.training.contract import Context, MethodOptions, model_inputs
+from compressor.training.contract import Context, MethodOptions, Wants, model_inputs
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,9 @@ class Options(MethodOptions):
 
     label_smoothing: float = 0.0
 
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return False
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the rows must carry labels."""
-        return True
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run: labels alone."""
+        return Wants(cache=False, labels=True)
 
 
 class Objective(base.Objective):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from compressor.models.families import n_passes, pattern
 from compressor.refused import Refused
 from compressor.training import objective as base
-from compressor.training.contract import Context, Depths, MethodOptions, check_choice, check_shares, model_inputs
+from compressor.training.contract import Context, Depths, MethodOptions, Wants, check_choice, check_shares, model_inputs
 from compressor.training.imitation import Imitation, Weights, without_dropout
 from compressor.training.losses import unit_mse
 
@@ -81,11 +81,6 @@ class Options(MethodOptions):
                 "[[2, 3], [5, 7]], all counted from 0. The default is 'even'."
             )
 
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the loss learns from labels."""
-        return self.alpha < 1
-
     def pairs(self, depths: Depths) -> Pairs:
         """Return which pass of the student stands beside which layer of the teacher; none without the term.
 
@@ -97,6 +92,10 @@ class Options(MethodOptions):
     def first_layers(self, depths: Depths) -> tuple[int, ...]:
         """Return the teacher's hidden states of which the first token's is read; 0 is the embedding output."""
         return tuple(layer + 1 for _, layer in self.pairs(depths))
+
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run."""
+        return Wants(labels=self.alpha < 1)
 
 
 class Objective(base.Objective):

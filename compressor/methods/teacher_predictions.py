@@ -41,6 +41,7 @@ from compressor.training.contract import (
     Folds,
     MethodOptions,
     Relabelled,
+    Wants,
     check_choice,
     check_shares,
     model_inputs,
@@ -127,23 +128,6 @@ class Options(MethodOptions):
                 f"out_of_fold = 5, or leave out {beside[0]}."
             )
 
-    @property
-    def needs_cache(self) -> bool:
-        """Whether the teacher's cached outputs are read: out of fold there are others."""
-        return not self.out_of_fold
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether rows must carry labels."""
-        return True
-
-    @property
-    def folds(self) -> Folds | None:
-        """The teachers that have not seen the rows which they label."""
-        if not self.out_of_fold:
-            return None
-        return Folds(self.out_of_fold, self.base, self.base_epochs, self.base_learning_rate)
-
     def check_plan(self, info: TeacherInfo, teacher: TeacherSection, train: Table, *, is_last: bool) -> None:
         """Refuse tasks and stages that other labels make no sense for.
 
@@ -171,6 +155,11 @@ class Options(MethodOptions):
         if self.out_of_fold:
             read_base(self.base, teacher, info)
             check_folds(train, self.out_of_fold)
+
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants: out of fold there are other outputs than the cached ones."""
+        folds = Folds(self.out_of_fold, self.base, self.base_epochs, self.base_learning_rate)
+        return Wants(cache=not self.out_of_fold, labels=True, folds=folds if self.out_of_fold else None)
 
 
 class Objective(base.Objective):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compressor.batches.outputs import takes_segments
 from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
-from compressor.training.contract import Context, MethodOptions, check_choice, check_shares
+from compressor.training.contract import Context, MethodOptions, Wants, check_choice, check_shares
 from compressor.training.imitation import Weights
 from vocab.mapping import VocabMap
 
@@ -60,25 +60,11 @@ class MixedOptions(MethodOptions):
                 "from hidden words. Use masked = 0.15."
             )
 
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return self.layers if self.needs_cache and self.teacher_hidden > 0 else 0
-
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return self.objective == "task"
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the rows must carry labels."""
-        return bool(self.teacher_labels)
-
-    @property
-    def hides_words(self) -> bool:
-        """Whether it learns from hidden words."""
-        return self.objective == "mlm"
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run."""
+        is_task = self.objective == "task"
+        n_layers = self.layers if is_task and self.teacher_hidden > 0 else 0
+        return Wants(cache=is_task, word_layers=n_layers, labels=bool(self.teacher_labels), mask_token=not is_task)
 
     def teacher_weights(self) -> Weights:
         """Return by what factors the teacher holds on to what it said before."""

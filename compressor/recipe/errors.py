@@ -16,7 +16,8 @@ def sentence(details: Any, recipe: type[BaseModel]) -> str:
     """
     section, key = _where(details["loc"], recipe)
     if details["type"] == "extra_forbidden":
-        known = _known_keys(details["loc"][:-1], recipe)
+        table = _section_of(str(details["loc"][0]), recipe) if details["loc"][:-1] else recipe
+        known = list(table.model_fields) if table else []
         hint = did_you_mean(key, known)
         return f"recipe: {section}has no key {key!r}.{hint} Known: {', '.join(sorted(known))}."
     if details["type"] == "missing":
@@ -50,9 +51,3 @@ def _section_of(name: str, recipe: type[BaseModel]) -> type[BaseModel] | None:
         if isinstance(found, type) and issubclass(found, BaseModel):
             return found
     return None
-
-
-def _known_keys(loc: tuple[int | str, ...], recipe: type[BaseModel]) -> list[str]:
-    section = _section_of(str(loc[0]), recipe) if loc else recipe
-    assert section is not None
-    return list(section.model_fields)

@@ -39,8 +39,8 @@ def relabelled(
         return labels
     assert labels is not None  # the plan asks for them
     stage = planned.stages[number - 1]
-    if stage.loss_options.folds:
-        outputs = out_of_fold_outputs(planned, stage.loss_options.folds, part / "folds")
+    if stage.wants.folds:
+        outputs = out_of_fold_outputs(planned, stage.wants.folds, part / "folds")
     else:
         assert cache is not None
         outputs = cache.outputs(range(len(labels)))
@@ -62,7 +62,7 @@ def read_facts(step_dir: Path) -> dict[str, Any]:
 
 def base_key(planned: "Plan", stage: "Stage") -> dict[str, Any]:
     """Return what a stage depends on beside the recipe: the files of the model that its own teachers are made from."""
-    folds = stage.loss_options.folds
+    folds = stage.wants.folds
     return {"base": read_base(folds.base, planned.resolved.teacher, planned.info).hashes} if folds else {}
 
 

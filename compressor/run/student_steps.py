@@ -7,7 +7,6 @@ exported.
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +41,9 @@ from compressor.student.pretrained import load_pretrained
 from compressor.student.student import build_student, load_student, save_student
 from compressor.tasks.metrics import evaluate, label_array
 from compressor.training.callbacks import discard
-from compressor.training.contract import Context, MethodOptions
+from compressor.training.contract import Context
 from compressor.training.objective import Objective
+from compressor.training.registry import Stage
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 from vocab import mapping
 from vocab.comparing.word_report import certificate
@@ -70,11 +70,12 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     info = planned.info
     predict = predictor(model, tokenizer, info.max_length, info.pooling)
     reference = evaluate(predict, planned.evaluation, planned.spec) if planned.evaluation.labels is not None else None
-    outputs = reference.outputs if reference else evaluate_outputs(predict, planned.evaluation)
+    texts = planned.evaluation.texts + (planned.evaluation.pairs or [])
+    outputs = reference.outputs if reference else predict(texts, None)
     scores = reference.metrics if reference else {planned.spec.metric: 1.0}
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
-    if not any(stage.loss_options.needs_cache for stage in planned.stages):
+    if not any(stage.wants.cache for stage in planned.stages):
         return
     rows = encode_rows(tokenizer, planned.rows, info.max_length)
     layers, first = planned.kept
@@ -88,11 +89,6 @@ def run_teacher(planned: "Plan", part: Path) -> None:
             advance,
             first,
         )
-
-
-def evaluate_outputs(predict: Callable[..., Any], table: Table) -> Any:
-    """Return the outputs on rows without labels, both texts of a pair one after the other."""
-    return np.asarray(predict(table.texts + (table.pairs or []), None))
 
 
 def run_vocab(planned: "Plan", part: Path) -> None:
@@ -253,7 +249,7 @@ def _batches(
     else:
         own = info.tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
-    cache = _cache_for(planned, journal, stage.loss_options) if stage.loss_options.needs_cache else None
+    cache = _cache_for(planned, journal, stage) if stage.wants.cache else None
     labels = label_array(table, info.kind, info.labels)
     labels = relabelled(planned, journal, objective, number, cache, labels, part)
     segments = takes_segments(info.config["model_type"])
@@ -268,11 +264,13 @@ def _batches(
     return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.section.epochs, info.max_length)
 
 
-def _cache_for(planned: "Plan", journal: Journal, options: MethodOptions) -> TeacherCache:
+def _cache_for(planned: "Plan", journal: Journal, stage: Stage) -> TeacherCache:
     """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
     kept, depths = planned.kept, depths_of(planned.info.shape, planned.shape)
-    words = kept.words if options.cached_layers else ()
-    return open_cache(journal.folder("teacher") / "cache", words, kept.first if options.first_layers(depths) else ())
+    words = kept.words if stage.wants.word_layers else ()
+    return open_cache(
+        journal.folder("teacher") / "cache", words, kept.first if stage.loss_options.first_layers(depths) else ()
+    )
 
 
 def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:

@@ -64,19 +64,24 @@ class Folds(NamedTuple):
     learning_rate: float = 0.0  # 0: likewise
 
 
+class Wants(NamedTuple):
+    """What a stage wants of the run."""
+
+    cache: bool = True  # batches carry the teacher's cached outputs
+    word_layers: int = 0  # so many layers of its word states as well
+    labels: bool = False  # rows must carry labels
+    mask_token: bool = False  # it learns from hidden words
+    teacher_share: float = 1.0  # of the rows that a live teacher reads, for the estimate of the time
+    folds: Folds | None = None  # the teachers that label the rows out of fold
+
+
 @dataclass(frozen=True)
 class MethodOptions:
-    """Base of a method's knobs: what it wants of a run as these stand, by default nothing but the teacher's outputs."""
+    """Base of a method's knobs, and what it asks for as they stand."""
 
-    @property
-    def needs_cache(self) -> bool:
-        """Whether batches carry the teacher's cached outputs."""
-        return True
-
-    @property
-    def cached_layers(self) -> int:
-        """How many layers of the teacher's word states the method reads from the cache."""
-        return 0
+    def wants(self) -> Wants:
+        """Return what a stage with this loss wants of the run."""
+        return Wants()
 
     def first_layers(self, depths: Depths) -> tuple[int, ...]:
         """Return the teacher's hidden states of which the batches carry the first token's; 0 is the embedding output.
@@ -85,26 +90,6 @@ class MethodOptions:
             ValueError: if the options do not fit these depths.
         """
         return ()
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the rows must carry labels."""
-        return False
-
-    @property
-    def hides_words(self) -> bool:
-        """Whether it learns from hidden words, for which the tokenizers need a mask token."""
-        return False
-
-    @property
-    def teacher_share(self) -> float:
-        """The share of the rows that a live teacher reads, for the estimate of the time."""
-        return 1.0
-
-    @property
-    def folds(self) -> Folds | None:
-        """The teachers that label the rows out of fold, where that is asked for."""
-        return None
 
     @property
     def inner(self) -> "tuple[str, dict[str, Any]] | None":  # Any: the inner method's own options

@@ -46,19 +46,11 @@ class Objective(nn.Module):
         return {}
 
     def relabel(self, outputs: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]) -> Relabelled:
-        """Return the labels that batches carry instead; called when a stage is prepared, also when it resumes.
-
-        Args:
-            outputs: the teacher's on all training rows (rows, classes), in the order of the rows.
-            labels: theirs (rows,); rows without labels are refused before.
-        """
+        """Return the labels that batches carry, from the teacher's outputs on all rows (rows, classes) and theirs."""
         raise AssertionError("only where relabels is set")
 
     def begin(self, n_steps: int) -> None:
-        """Prepare for so many optimizer steps; called before the first one, also when the stage resumes.
-
-        What an objective counts from then on belongs in persistent buffers, for a checkpoint holds no other state.
-        """
+        """Prepare for so many steps, also when the stage resumes; what is counted belongs in persistent buffers."""
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Finish the gradients of a step: all parts of the batch are there and none is clipped.
@@ -76,12 +68,5 @@ class Objective(nn.Module):
         return model
 
     def finish(self, batches: list[dict[str, Tensor]]) -> dict[str, Any]:
-        """Make ``student`` the plain final model and return facts for ``fold.json``; called once, on the cpu.
-
-        Args:
-            batches: evaluation rows in the student's tokens, only what a model reads.
-
-        Raises:
-            FoldError: if the plain student would not be the one that was trained; fails the stage.
-        """
+        """Make ``student`` the plain model, hold it to evaluation rows or raise ``FoldError``, and return fold.json."""
         raise AssertionError("only where is_folded is set")

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from compressor.refused import Refused, did_you_mean
-from compressor.training.contract import MethodOptions
+from compressor.training.contract import MethodOptions, Wants
 
 if TYPE_CHECKING:
     from compressor.recipe.sections import StageSection
@@ -38,6 +38,7 @@ class Stage(NamedTuple):
     # The method whose loss it is, and its options: another's where an option ``loss`` names it, else the same.
     loss: Method
     loss_options: MethodOptions
+    wants: Wants
 
     @property
     def trains_teacher(self) -> bool:
@@ -47,7 +48,7 @@ class Stage(NamedTuple):
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules of its methods, which no import names."""
-        names = {self.method.name, self.loss.name, *(("finetune",) if self.loss_options.folds else ())}
+        names = {self.method.name, self.loss.name, *(("finetune",) if self.wants.folds else ())}
         return tuple(f"compressor.methods.{name}" for name in sorted(names))
 
 
@@ -58,10 +59,9 @@ def resolve(section: "StageSection") -> Stage:
         ValueError: for a method or an option that is not known, and for a value that is refused.
     """
     method, options = load_method(section.method), build_options(section.method, section.options)
-    if options.inner is None:
-        return Stage(section, method, options, method, options)
-    name, given = options.inner
-    return Stage(section, method, options, load_method(name), build_options(name, given))
+    name, given = options.inner or (section.method, section.options)
+    loss_options = build_options(name, given)
+    return Stage(section, method, options, load_method(name), loss_options, loss_options.wants())
 
 
 def method_names() -> list[str]:

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from compressor.recipe.sections import StageSection
 from compressor.training.callbacks import last_checkpoint
-from compressor.training.registry import build_options
+from compressor.training.registry import build_options, resolve
 from compressor.training.trainer import Optimisation, n_steps, train_stage
 from tests.support.inheriting_cases import (
     FULL,
@@ -144,8 +145,7 @@ def test_what_is_scored_is_a_plain_copy_that_training_does_not_notice(method: st
 @pytest.mark.parametrize("loss", LOSSES)
 def test_any_loss_trains_the_maps_and_folds(method: str, loss: str) -> None:
     case = make_case(method, context_of(), {"loss": loss})
-    assert case.options.needs_cache == build_options(loss, {}).needs_cache
-    assert case.options.cached_layers == build_options(loss, {}).cached_layers
+    assert resolve(StageSection(method=method, options={"loss": loss})).wants == build_options(loss, {}).wants()
     assert (case.objective.mixing is not None) == (loss in ("dual_training", "mixed_vocabulary"))
     before = state_of(case.objective.maps)
     assert all(torch.isfinite(torch.tensor(descend(case, 3))))

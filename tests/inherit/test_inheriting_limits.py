@@ -56,7 +56,7 @@ def test_a_stage_asks_for_what_its_inner_loss_needs() -> None:
     inner = {"loss": "dual_training", "loss_options": {"objective": "mlm"}}
     stage = resolve(StageSection(method="weight_squeezing", options=inner))
     assert stage.trains_teacher and not resolve(StageSection(method="weight_squeezing")).trains_teacher
-    assert stage.loss_options.hides_words and stage.loss.name == "dual_training"
+    assert stage.wants.mask_token and stage.loss.name == "dual_training"
     kept = from_dict({"teacher": {"path": "t"}, "data": {"train": "x.tsv"}, "vocab": {"size": 0}})
     with pytest.raises(ValueError, match="--vocab-size 0 keeps the teacher's vocabulary"):
         check_stages(kept, [stage])

@@ -132,11 +132,11 @@ class TestOptions:
         depths = Depths(12, 3, 6)
         named = {"loss": "patient", "loss_options": {"alpha": 1.0, "layers": "published"}}
         for method in ("weight_squeezing", "weight_distillation", "weight_inheritance"):
-            options = resolve(StageSection(method=method, options=named)).loss_options
-            assert options.first_layers(depths) == (2, 4, 6, 8, 10)
-            assert options.cached_layers == 0 and options.needs_cache and not options.reads_labels
+            stage = resolve(StageSection(method=method, options=named))
+            assert stage.loss_options.first_layers(depths) == (2, 4, 6, 8, 10)
+            assert stage.wants.word_layers == 0 and stage.wants.cache and not stage.wants.labels
             assert all(
-                resolve(StageSection(method=method, options={"loss": loss})).loss_options.reads_labels
+                resolve(StageSection(method=method, options={"loss": loss})).wants.labels
                 for loss in ("patient", "finetune")
             )
         assert build_options("distill", {}).first_layers(depths) == ()

@@ -45,7 +45,7 @@ def planned(base_dir: Path, tiny_teacher_dir: Path, tiny_rows: Any) -> Plan:
 
 
 def test_a_head_for_other_labels_is_drawn_fresh_from_the_seed(base_dir: Path, planned: Plan) -> None:
-    options = planned.stages[0].options.folds
+    options = planned.stages[0].wants.folds
     base = pretrained.read_base(options.base, planned.resolved.teacher, planned.info)
     once, again, other = (state_of(load_classifier(base_dir, base, seed)) for seed in (0, 0, 1))
     theirs = load_file(base_dir / "model.safetensors")
@@ -67,7 +67,7 @@ def test_an_encoder_of_other_sizes_than_it_says_is_refused(base_dir: Path, plann
 def test_a_killed_fold_goes_on_at_its_checkpoint_and_answers_the_same(
     planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = planned.stages[0].options.folds
+    options = planned.stages[0].wants.folds
     steps: list[tuple[str, int]] = []
     stop_at = ("", 0)
 

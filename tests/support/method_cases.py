@@ -27,10 +27,11 @@ from compressor.data.table import Table
 from compressor.mixing.batches import MixedCollator, Tokens, encode_mixed, tokens_of
 from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import TeacherInfo
+from compressor.recipe.sections import StageSection
 from compressor.student.activations import Activations, measure_activations
 from compressor.tasks.spec import task_spec
 from compressor.training.contract import Context, Mixing, model_inputs
-from compressor.training.registry import build_options, load_method
+from compressor.training.registry import build_options, load_method, resolve
 from exporters.pooling import Pooling
 from tests.support.tiny import make_rows, tiny_tokenizer
 from vocab.mapping import VocabMap, map_vocabulary
@@ -218,7 +219,8 @@ def make_case(method: str, context: Context, options: dict[str, Any] | None = No
     """Return a stage of ``method`` on the rows."""
     chosen = build_options(method, options or {})
     kind, model_type = context.spec.kind, context.model_type
-    cached = cache_of(context) if chosen.needs_cache else None
+    wants = resolve(StageSection(method=method, options=options or {})).wants
+    cached = cache_of(context) if wants.cache else None
     with torch.random.fork_rng():
         torch.manual_seed(0)
         objective = load_method(method).objective_class(context, chosen)

@@ -169,8 +169,7 @@ class TestEveryMethod:
 
     def test_the_layers_it_reads_come_from_a_cache_that_it_needs(self, name: str) -> None:
         options = build_options(name, {})
-        assert isinstance(options.needs_cache, bool)
-        assert options.cached_layers == 0 or options.needs_cache
+        assert options.wants().word_layers == 0 or options.wants().cache
 
     def test_one_row_is_a_batch(self, name: str) -> None:
         case = make_case(name, context_of())

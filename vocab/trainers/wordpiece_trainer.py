@@ -39,7 +39,8 @@ def wordpiece_trainer(
     }
     words_of = cutting(normalizer, pre_tokenizer)
     decoder = spec["decoder"] if is_same else {"type": "WordPiece", "prefix": wordpiece.PREFIX, "cleanup": True}
-    words = _readable_words(wordpiece.count_words(texts, words_of), alphabet, longest)
+    counts = wordpiece.count_words(texts, words_of)
+    words = Counter({w: n for w, n in counts.items() if len(w) <= longest and _fits(w, True, alphabet)})
     reached = [surface for surface in by_id(spec) if _fits(*surface, alphabet) and _is_reached(*surface, words_of)]
     merges = wordpiece.learn_merges(words, max(sizes) - len(specials) - n_letters)
 
@@ -74,10 +75,6 @@ def _losses(
         return cut_losses(frozenset(reached))
     every = list(dict.fromkeys(tokens))
     return embedding_losses(frozenset(reached), {surface: row for row, surface in enumerate(every)}, table_of(every))
-
-
-def _readable_words(counts: Counter[str], alphabet: Alphabet, longest: int) -> Counter[str]:
-    return Counter({w: n for w, n in counts.items() if len(w) <= longest and _fits(w, True, alphabet)})
 
 
 def _fits(text: str, is_initial: bool, alphabet: Alphabet) -> bool:

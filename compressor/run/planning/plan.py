@@ -141,7 +141,7 @@ def plan(recipe: Recipe) -> Plan:
     refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation = read_data(recipe, info, any(stage.loss_options.reads_labels for stage in stages))
+    train, evaluation = read_data(recipe, info, any(stage.wants.labels for stage in stages))
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     spec = task_spec(
@@ -152,7 +152,7 @@ def plan(recipe: Recipe) -> Plan:
     )
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
-    hides_words = any(stage.loss_options.hides_words for stage in stages)
+    hides_words = any(stage.wants.mask_token for stage in stages)
     if hides_words:
         mask_id(tokenizer)  # may refuse
     longest = refusals.check_length(recipe, info, pretrained)

@@ -75,9 +75,9 @@ def effort(
     n_weight_epochs = 0.0
     n_steps = 0
     for stage in stages:
-        epochs, batch_size, folds = stage.section.epochs or 0.0, stage.section.batch_size or 1, stage.loss_options.folds
+        epochs, batch_size, folds = stage.section.epochs or 0.0, stage.section.batch_size or 1, stage.wants.folds
         n_run = n_wide if stage.method.objective_class.runs_wide else n_student
-        n_weight_epochs += (n_run + n_teacher * stage.trains_teacher * stage.loss_options.teacher_share) * epochs
+        n_weight_epochs += (n_run + n_teacher * stage.trains_teacher * stage.wants.teacher_share) * epochs
         if folds:  # each of their teachers sees all rows but its own
             default = fill_finetuning(StageSection(method="finetune"), len(train)).epochs or 0.0
             n_weight_epochs += n_teacher * (folds.n_folds - 1) * (folds.epochs or default)
