@@ -8,10 +8,10 @@ AT_ONCE := -n auto --dist loadfile# a process per core: every test runs on one t
 NOT_HERE := not gpu and not cuda and not network
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow wheel-test lint bench clean
 
 help:
-	@echo "make setup | demo | test | test-slow | lint | bench | clean"
+	@echo "make setup | demo | test | test-slow | wheel-test | lint | bench | clean"
 
 setup: $(STAMP)
 
@@ -31,6 +31,21 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m "slow and $(NOT_HERE)"
+
+# The wheel as somebody has it who only opens packages: installed beside no torch, run where this tree is not.
+wheel-test:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT INT TERM; \
+	$(PYTHON) -m venv "$$dir/venv"; \
+	"$$dir/venv/bin/pip" wheel --quiet --no-deps --wheel-dir "$$dir" .; \
+	"$$dir/venv/bin/pip" install --quiet $(PIP_FLAGS) -c constraints.txt "$$(echo "$$dir"/tenmeg-*.whl)[cpu]"; \
+	cp -r tests/golden/sentiment "$$dir/package"; \
+	cd "$$dir"; \
+	venv/bin/tenmeg --help > help.txt; \
+	venv/bin/python -m tenmeg --help | cmp - help.txt; \
+	venv/bin/python -c "import sys, tenmeg; assert not {'torch', 'numpy'} & set(sys.modules), 'the import is heavy'"; \
+	venv/bin/python -c "import importlib.util as found; assert not found.find_spec('torch'), 'torch was installed'"; \
+	venv/bin/tenmeg verify package --max-size 1MB; \
+	venv/bin/python -c "import tenmeg; print(tenmeg.load('package').predict('a wonderful film'))"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

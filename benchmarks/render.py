@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS_DIR = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",
+    ROOT / "docs" / "python.md",
     ROOT / "docs" / "vocabulary.md",
     ROOT / "docs" / "dual-training.md",
     ROOT / "docs" / "inheriting.md",

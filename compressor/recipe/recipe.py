@@ -65,6 +65,11 @@ class Recipe(Section):
             )
         return self
 
+    @staticmethod
+    def load(path: str | Path) -> "Recipe":
+        """Return the recipe in a TOML file, which must name the teacher and the data."""
+        return load(Path(path).expanduser())
+
     def dumps(self) -> str:
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -8,10 +8,10 @@ leaves the package, under ``*.rejected``.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressor.files import read_json, write_json, write_text
 from compressor.packaging.inspection import measured_parts
@@ -30,6 +30,9 @@ from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
 
+if TYPE_CHECKING:
+    from edge_demo.runtime import Package
+
 RUN_MARKER = "run.json"
 RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
 
@@ -41,8 +44,15 @@ class Outcome:
     package_dir: Path
     archive_path: Path
     report_path: Path
-    report: dict[str, Any]
+    report: dict[str, Any] = field(repr=False)
     violations: list[str]
+
+    @cached_property
+    def package(self) -> "Package":
+        """The package, opened as a device would open it when it is first asked for."""
+        from edge_demo import runtime
+
+        return runtime.load(self.package_dir)
 
     def lines(self) -> list[str]:
         """Return the block that ends a run: what was made, how good it is, what to do next."""

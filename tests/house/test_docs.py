@@ -11,7 +11,7 @@ from benchmarks.render import PAGES, read_results, render
 from compressor.cli import main
 
 ROOT = Path(__file__).parents[2]
-OURS = ("compressor", "exporters", "vocab", "edge_demo", "benchmarks")
+OURS = ("compressor", "exporters", "vocab", "edge_demo", "tenmeg", "benchmarks")
 PROSE = [path for name in OURS for path in (ROOT / name).rglob("*.py")]
 PROSE += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_every_file_and_module_that_prose_names_exists() -> None:
     checked = 0
     for page in PROSE:
         text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"`((?:compressor|exporters|vocab|edge_demo|benchmarks|tests)/[\w/]+\.\w+)`", text):
+        for target in re.findall(rf"`((?:{'|'.join(OURS)}|tests)/[\w/]+\.\w+)`", text):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
             checked += 1
         for name in re.findall(r"`((?:compressor|exporters|vocab|edge_demo|benchmarks)(?:\.[a-z_]\w*)+)`", text):

@@ -1,0 +1,1 @@
+"""tenmeg from Python: the import, its names, models and rows in memory, and what is refused."""
