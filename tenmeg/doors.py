@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from compressor.recipe.recipe import Recipe
-    from compressor.run.compress import Outcome
     from compressor.run.planning.plan import Plan
     from edge_demo.runtime import Package
+    from tenmeg.made import Made
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -57,7 +57,7 @@ def compress(
     overwrite: bool = False,
     echo: Callable[[str], None] | None = None,
     **decisions: Unpack[CompressDecisions],
-) -> "Outcome":
+) -> "Made":
     """Compress a teacher from end to end, as ``tenmeg compress`` does; the same call again goes on where it stopped.
 
     Args:
@@ -85,8 +85,9 @@ def compress(
     with quiet(), beside(inputs, folder, is_read) as names:
         made = _recipe("compress", {**values, **names}, base)
         from compressor.run.compress import compress as run
+        from tenmeg.made import Made
 
-        return run(made, folder, overwrite, echo or _silent)
+        return Made(**vars(run(made, folder, overwrite, echo or _silent)))
 
 
 @_door

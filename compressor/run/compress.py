@@ -9,9 +9,9 @@ leaves the package, under ``*.rejected``.
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compressor.files import read_json, write_json, write_text
 from compressor.packaging.inspection import measured_parts
@@ -30,9 +30,6 @@ from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
 
-if TYPE_CHECKING:
-    from edge_demo.runtime import Package
-
 RUN_MARKER = "run.json"
 RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
 
@@ -46,13 +43,6 @@ class Outcome:
     report_path: Path
     report: dict[str, Any] = field(repr=False)
     violations: list[str]
-
-    @cached_property
-    def package(self) -> "Package":
-        """The package, opened as a device would open it when it is first asked for."""
-        from edge_demo import runtime
-
-        return runtime.load(self.package_dir)
 
     def lines(self) -> list[str]:
         """Return the block that ends a run: what was made, how good it is, what to do next."""

@@ -84,11 +84,7 @@ class MethodOptions:
         return Wants()
 
     def first_layers(self, depths: Depths) -> tuple[int, ...]:
-        """Return the teacher's hidden states of which the batches carry the first token's; 0 is the embedding output.
-
-        Raises:
-            ValueError: if the options do not fit these depths.
-        """
+        """Return the teacher's hidden states (0: embeddings) whose first token batches carry, or refuse the depths."""
         return ()
 
     @property

@@ -38,7 +38,7 @@ def make_model(kind: str, vocab_size: int, pad_id: int) -> PreTrainedModel:
         return DistilBertForSequenceClassification(config)
     numbers = {**NUMBERS, "vocab_size": vocab_size, "pad_token_id": pad_id}
     if kind == "electra":
-        return ElectraForSequenceClassification(ElectraConfig(**numbers, embedding_size=16))
+        return ElectraForSequenceClassification(ElectraConfig(**numbers, embedding_size=12))
     if kind == "roberta":
         return RobertaForSequenceClassification(RobertaConfig(**numbers, type_vocab_size=1))
     return XLMRobertaForSequenceClassification(XLMRobertaConfig(**numbers, type_vocab_size=1))
