@@ -4,9 +4,10 @@ Ten tiny recipes cover all methods, kinds of task, families, ways to start, bits
 finetune``, ``vocab``, ``export`` and ``package``. Each is a command in a process of one thread, once in this tree and
 once in a checkout of the other commit, on the same teachers and rows at the same paths. Compared are the exit code and
 the sha256 of every file of package, archive and model, of the training logs, and of what each step wrote. Times are
-left out of JSON, report.html (which holds the same) too, and of an .ort file only the bytes are counted: onnxruntime
-writes its lists in another order each time. A commit that has run stays in the work folder and is not run again. Exit
-code 1 if anything differs. Where one value is meant to change, ``--leave-out`` its key, of JSON inside archives too.
+left out of JSON, report.html (which holds the same) too, and of an .ort file the tensors are compared: onnxruntime
+writes its lists in another order each time, with other padding. A commit that has run stays in the work folder and is
+not run again. Exit code 1 if anything differs. Where one value is meant to change, ``--leave-out`` its key, of JSON
+inside archives too.
 
     python -m benchmarks.same_bytes --against HEAD~1
 """
@@ -25,6 +26,7 @@ from typing import Any
 import click
 
 from benchmarks.support.tiny import make_rows, make_tiny, save_model, write_rows
+from exporters.to_ort import stored_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 # What differs from run to run, or says with which code it was made, wherever it stands in a JSON file.
@@ -202,10 +204,10 @@ def _run(tree: Path, words: list[str], out: Path, left_out: frozenset[str]) -> d
 
 
 def _digest(path: Path, left_out: frozenset[str]) -> str:
-    if path.suffix == ".ort":
-        return f"{path.stat().st_size} bytes"
     content = path.read_bytes()
-    if path.suffix == ".json":
+    if path.suffix == ".ort":
+        content = b"".join(name.encode() + tensor for name, tensor in sorted(stored_tensors(path)))
+    elif path.suffix == ".json":
         here = str(path).partition("/out/")[0].encode()  # the folder of this side
         content = _json(content.replace(here, b""), left_out)
     elif path.suffix == ".zip" and left_out:
