@@ -26,9 +26,9 @@ def main() -> None:
 
 @main.command()
 @flags("teacher", "train", "eval", *BUDGET, "output", "recipe", "method", "option", *SHAPE, *BITS, *OPTIMISATION,
-       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "overwrite", "dry_run", "as_json",
+       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "overwrite", "dry_run", "as_json",
        required=("teacher", "train", "output"))  # fmt: skip
-def compress(recipe: str | None, output: Path, overwrite: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+def compress(recipe: str | None, output: Path, as_json: bool, **values: Any) -> None:
     """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
 
     What is left out is decided by --max-size; --dry-run shows the decisions. A killed run goes on when repeated.
@@ -36,20 +36,22 @@ def compress(recipe: str | None, output: Path, overwrite: bool, dry_run: bool, a
     from compressor.recipe.recipe import from_dict
     from compressor.recipe.shipped import base
 
-    _run(from_dict(to_recipe(values, base(recipe) if recipe else None)), output, overwrite, dry_run)
+    said = {name: values.pop(name) for name in ("overwrite", "dry_run", "cache")}
+    _run(from_dict(to_recipe(values, base(recipe) if recipe else None)), output, **said)
 
 
 @main.command()
 @click.argument("recipe", type=PATH)
-@flags("output", "overwrite", "dry_run", "as_json", required=("output",))
-def run(recipe: Path, output: Path, overwrite: bool, dry_run: bool, as_json: bool) -> None:
+@flags("output", "cache", "overwrite", "dry_run", "as_json", required=("output",))
+def run(recipe: Path, output: Path, as_json: bool, **said: Any) -> None:
     """Compress as RECIPE (a .toml file) says; 'compress --dry-run' writes one to start from."""
     from compressor.recipe.recipe import load
 
-    _run(load(recipe), output, overwrite, dry_run)
+    _run(load(recipe), output, **said)
 
 
-def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # Any: a Recipe, not imported for --help
+# Any: a Recipe, not imported for --help
+def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool, cache: Path | None) -> None:
     if dry_run:
         from compressor.commands.folders import save_plan
 
@@ -61,7 +63,7 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool) -> None:  # 
         return
     from compressor.run.compress import compress
 
-    outcome = compress(recipe, output, overwrite=overwrite, echo=say)
+    outcome = compress(recipe, output, overwrite, say, cache)
     result(outcome.report, outcome.lines())
     stop_if(outcome.violations)
 

@@ -55,6 +55,7 @@ def compress(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     recipe: "AnyPath | Recipe | None" = None,
     overwrite: bool = False,
+    cache: AnyPath | None = None,
     echo: Callable[[str], None] | None = None,
     **decisions: Unpack[CompressDecisions],
 ) -> "Made":
@@ -68,6 +69,7 @@ def compress(
         tokenizer: of a teacher in memory.
         recipe: to start from: the name of a shipped one, a .toml file, or a ``Recipe``; all else wins over it.
         overwrite: replace what another run left in ``output``.
+        cache: folder in which runs share vocabulary, teacher outputs and start.
         echo: is told each line of progress, ``print`` for one.
         **decisions: the flags of ``tenmeg compress``: ``max_size="7MB"``, ``layers=4``, ``method=["distill"]``, ...
 
@@ -87,7 +89,7 @@ def compress(
         from compressor.run.compress import compress as run
         from tenmeg.made import Made
 
-        return Made(**vars(run(made, folder, overwrite, echo or _silent)))
+        return Made(**vars(run(made, folder, overwrite, echo or _silent, Path(cache).expanduser() if cache else None)))
 
 
 @_door

@@ -149,6 +149,8 @@ OUTPUT = [
         r"--output .*out is not empty and holds no run\. Choose another --output, or give --overwrite",
         bad.damaged_run,
     ),
+    Case("Output", "a file as the cache", f"{COMPRESS} --cache {{here}}/note",
+         r"--cache .*note is a file, expected a folder\. Choose", bad.text_file("note", "x")),
     Case("Output", "a file", COMPRESS, r"--output .*out is a file, expected a folder\. Choose",
          bad.text_file("out", "x")),
     Case(

@@ -19,6 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])  # any command body: clic
 POSITIVE = click.IntRange(min=1)
 NUMBER = {"type": POSITIVE, "metavar": "N"}
 PATH = click.Path(path_type=Path)
+DIR = {"type": PATH, "metavar": "DIR"}
 
 
 class Flag(NamedTuple):
@@ -187,7 +188,8 @@ FLAGS: dict[str, Flag] = {
         "measure.baselines",
         {"names": ("--baselines/--no-baselines",), "default": None},
     ),
-    "output": Flag("Folder to write to.", None, None, {"type": PATH, "metavar": "DIR"}),
+    "output": Flag("Folder to write to.", None, None, DIR),
+    "cache": Flag("Folder in which runs share vocabulary, teacher outputs and start.", "none", None, DIR),
     "overwrite": Flag("Replace what another run left in --output.", "off", None, _switch()),
     "dry_run": Flag("Print the plan, write the resolved recipe, train nothing.", "off", None, _switch()),
     "as_json": Flag("One JSON object on stdout, all else on stderr.", "off", None, _switch("--json", "as_json")),

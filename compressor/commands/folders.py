@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
-from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps, sample_rows
+from compressor.packaging.parity import OUTPUT_OF, compare_graphs, sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
 
 if TYPE_CHECKING:
-    from compressor.data.table import Table
-    from compressor.models.teacher import TeacherInfo
     from compressor.run.planning.plan import Plan
 
 
@@ -55,7 +53,10 @@ def export_folder(
 
     ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
     """
-    from compressor.models.teacher import read_teacher
+    from tokenizers import Tokenizer
+
+    from compressor.batches.outputs import predictor
+    from compressor.models.teacher import load_model, read_teacher
     from exporters.graph.stored_once import check_checkpoint
     from exporters.to_ort import write_ort
     from vocab.save import save_tokenizer
@@ -85,9 +86,13 @@ def export_folder(
             "stored": stored._asdict(),
             "quantization": quantized,
         }
+        made = {quantized["scheme"]: part / "model_quantized.onnx"} if quantized["scheme"] != "none" else {}
         if format == "ort":
-            write_ort(model_path, part / _graphs(part)[-1], scheme)
-        parity, violations = _parities(info, allow_pickle, part, facts, table)
+            small = made.get(quantized["scheme"], model_path)
+            made[f"{quantized['scheme']} .ort"] = write_ort(model_path, small, scheme).path
+        settings = Tokenizer.from_file(str(part / "tokenizer.json")), length, exported.inputs
+        predict = predictor(load_model(info, allow_pickle), settings[0], length, info.pooling)
+        parity, violations = compare_graphs(info.kind, predict, model_path, made, settings, table)
         facts |= {"parity": parity, "violations": violations}
         write_json(part / "export.json", facts)
     sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}
@@ -159,33 +164,3 @@ def make_package(
         manifest = runtime.load(part).manifest
     archive = write_archive(out, out.with_name(f"{out.name}.zip"))
     return {"output": str(out), "archive": str(archive), "bytes": package_bytes(out), "task": manifest["task"]}
-
-
-def _parities(
-    info: "TeacherInfo", allow_pickle: bool, folder: Path, facts: dict[str, Any], table: "Table"
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare torch, the float graph and the quantised one on the rows; the limits are those of a run."""
-    from tokenizers import Tokenizer
-
-    from compressor.batches.outputs import predictor
-    from compressor.models.teacher import load_model
-    from exporters.measuring.answers import graph_predictor
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    pairs = table.pairs if facts["kind"] != "embedding" else None
-    predict = predictor(load_model(info, allow_pickle), tokenizer, facts["max_length"], info.pooling)
-    settings = (tokenizer, facts["max_length"], facts["inputs"], COMPARED_OF[facts["kind"]])
-    graphs = [graph_predictor(folder / name, *settings) for name in _graphs(folder)]
-    outputs = [predict(table.texts, pairs), *(graph(table.texts, pairs) for graph in graphs)]
-    scheme = facts["quantization"]["scheme"]
-    parity, violations = compare_steps(facts["kind"], scheme, outputs)
-    for path in folder.glob("*.ort"):
-        last = graph_predictor(path, *settings)(table.texts, pairs)
-        # the float graph beside itself, so that only the second step can be missed
-        more, missed = compare_steps(facts["kind"], f"{scheme} .ort", [outputs[1], outputs[1], last])
-        parity, violations = [*parity, more[1]], [*violations, *missed]
-    return parity, violations
-
-
-def _graphs(folder: Path) -> list[str]:
-    return [name for name in ("model.onnx", "model_quantized.onnx") if (folder / name).is_file()]

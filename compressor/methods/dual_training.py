@@ -96,13 +96,7 @@ class Objective(base.Objective):
             n_layers=n_passes(config),
             layers=self.live_layers,
         )
-        self.anchor = Imitation(
-            context,
-            options.teacher_weights(),
-            width=context.teacher_hidden,
-            n_layers=context.teacher_n_layers,
-            layers=context.teacher_layers,
-        )
+        self.anchor = Imitation.of_teacher(context, options.teacher_weights())
         self.projections = None
         if options.projection != "none":
             family = family_of(context.model_type)

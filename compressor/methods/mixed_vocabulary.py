@@ -71,13 +71,7 @@ class Objective(base.Objective):
             self.head, is_found = masked_head(model, context.teacher_dir, len(table))
             if not is_found:
                 logger.warning("mixed_vocabulary: the teacher has no masked-language head; a fresh one is trained")
-        self.imitation = Imitation(
-            context,
-            options.teacher_weights(),
-            width=context.teacher_hidden,
-            n_layers=context.teacher_n_layers,
-            layers=context.teacher_layers,
-        )
+        self.imitation = Imitation.of_teacher(context, options.teacher_weights())
 
     def rate_of(self, name: str) -> float | None:
         """Return the teacher's own learning rate for its tensors."""

@@ -66,7 +66,7 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         ValueError: if the checkpoint is of a kind that is refused.
     """
     folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
-    config = _read_config(folder)
+    config = read_config(folder)
     if "auto_map" in config and not section.trust_remote_code:
         raise Refused(
             f"teacher: {section.path} wants to run its own code (auto_map in config.json). Give --trust-remote-code if "
@@ -163,13 +163,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
     """Return the frozen model in float32, in evaluation mode."""
-    from optimum.exporters.tasks import TasksManager
-
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-
-    auto_class = TasksManager.get_model_class_for_task(info.task, framework="pt")
-    family = family_of(info.config["model_type"], for_export=True)
-    extra = family.without_pooler if info.task == "feature-extraction" else {}
+    auto_class, extra = auto_class_of(info.task, family_of(info.config["model_type"], for_export=True))
     how = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
     where = f"teacher: the weights in {info.folder}"
     model = read_model(auto_class, info.folder, where, info.config["model_type"], allow_pickle, **how)
@@ -181,6 +175,17 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
             )
     model.requires_grad_(False)
     return model.eval()
+
+
+def auto_class_of(task: str, family: Family) -> tuple[Any, dict[str, bool]]:
+    """Return the class of transformers that opens a task's models, and what it is told: an encoder has no pooler."""
+    import transformers
+
+    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+
+    if task == "feature-extraction":
+        return transformers.AutoModel, family.without_pooler
+    return transformers.AutoModelForSequenceClassification, {}
 
 
 def read_model(model_class: Any, folder: Path, where: str, model_type: str, allow_pickle: bool, **how: Any) -> Any:
@@ -207,7 +212,8 @@ def _pooling(folder: Path) -> Pooling | None:
         ) from error
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return ``config.json`` of a checkpoint."""
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")

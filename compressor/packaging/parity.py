@@ -1,9 +1,15 @@
 """On which rows torch, the float graph and the quantised one are compared, and within which limits they must agree."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compressor.data.splits import subset
 from compressor.data.table import Table, read_table
+from compressor.tasks.metrics import Predict
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # The outputs of the graph by kind of task: the one that answers, and the one by which two graphs are compared.
 OUTPUT_OF = {"classification": "probabilities", "regression": "logits", "embedding": "sentence_embedding"}
@@ -32,28 +38,44 @@ def sample_rows(source: str | None, text_column: str | None, pair_column: str | 
     return subset(table, min(200, len(table)), 0)
 
 
-def compare_steps(kind: str, scheme: str, outputs: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare torch with the float graph, and that with the quantised one where there is one.
+def compare_graphs(
+    kind: str,
+    predict: Predict,
+    graph: Path,
+    made: Mapping[str, Path],
+    settings: "tuple[Tokenizer, int, Sequence[str]]",
+    table: Table,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare torch with the float graph, and that with what was made of it.
 
     Args:
         kind: of the task; it decides what has to agree.
-        scheme: name of the bits, for the sentences.
-        outputs: logits or embeddings (rows, values) of torch, of the float graph and of the quantised one.
+        predict: torch's answers.
+        graph: the float graph.
+        made: graphs in fewer bits or another format, by their names in the sentences.
+        settings: tokenizer, tokens per input, and the graph's inputs.
+        table: rows to ask.
 
     Returns:
         The comparisons as the report shows them, and one sentence per limit that is missed.
     """
+    from exporters.measuring.answers import graph_predictor
     from exporters.measuring.parity import Limits, check, compare
 
-    limits = [Limits("torch to ONNX", max_abs=MAX_ONNX_DIFFERENCE)]
-    if kind == "classification":
-        limits.append(Limits(f"ONNX to {scheme}", top1_agreement=MIN_TOP1_AGREEMENT))
-    elif kind == "embedding":
-        limits.append(Limits(f"ONNX to {scheme}", cosine_mean=MIN_COSINE))
-    else:
-        limits.append(Limits(f"ONNX to {scheme}", max_abs=max(float(outputs[0].std()), MAX_ONNX_DIFFERENCE)))
+    asked = [predict, *(graph_predictor(path, *settings, COMPARED_OF[kind]) for path in (graph, *made.values()))]
+    pairs = table.pairs if kind != "embedding" else None
+    torch, onnx, *others = (ask(table.texts, pairs) for ask in asked)
+    allowed = {
+        "classification": {"top1_agreement": MIN_TOP1_AGREEMENT},
+        "embedding": {"cosine_mean": MIN_COSINE},
+        "regression": {"max_abs": max(float(torch.std()), MAX_ONNX_DIFFERENCE)},
+    }
+    steps = [(torch, onnx, Limits("torch to ONNX", max_abs=MAX_ONNX_DIFFERENCE))]
+    steps += [
+        (onnx, other, Limits(f"ONNX to {name}", **allowed[kind])) for name, other in zip(made, others, strict=True)
+    ]
     rows, missed = [], []
-    for before, after, limit in zip(outputs, outputs[1:], limits, strict=False):
+    for before, after, limit in steps:
         parity = compare([after], [before])
         rows.append({"step": limit.step, **parity._asdict()})
         missed += check(parity, limit)

@@ -74,18 +74,22 @@ class Outcome:
 
 
 def _words_line(vocabulary: dict[str, Any]) -> list[str]:
-    """Say how the student's vocabulary cuts words; nothing where a step of an older version has not counted them."""
-    if "identical_words" not in vocabulary:
-        return []
+    """Say how the student's vocabulary cuts words."""
     n_new = vocabulary["newly_unknown_words"]
     unknown = f"{n_new:,} newly unknown" if n_new else "no new unknown"
     return [f"words     {100 * vocabulary['identical_words']:.1f} % cut as the teacher cuts them, {unknown}"]
 
 
 def compress(
-    recipe: Recipe, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = lambda _line: None
+    recipe: Recipe,
+    out_dir: Path,
+    overwrite: bool = False,
+    echo: Callable[[str], None] = lambda _line: None,
+    cache: Path | None = None,
 ) -> Outcome:
     """Run the recipe into ``out_dir``; missed budgets are in the outcome, not raised.
+
+    Vocabulary, teacher's outputs and start are taken from the folder ``cache`` where a run with the same left them.
 
     Raises:
         OverBudget: if no student fits the byte budget; nothing is written.
@@ -93,6 +97,8 @@ def compress(
         ValueError: for input that is refused.
     """
     marks = check_output(recipe, out_dir, overwrite)
+    if cache and cache.exists() and not cache.is_dir():
+        raise FileExistsError(f"--cache {cache} is a file, expected a folder. Choose another --cache.")
     quiet_libraries()
     planned = plan(recipe)
     resolved = planned.resolved
@@ -101,18 +107,19 @@ def compress(
         write_text(out_dir / "recipe.toml", resolved.dumps())
         for line in planned.lines():
             echo(line)
-    journal = Journal(out_dir / "steps", echo)
+    journal = Journal(out_dir / "steps", echo, cache)
     data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
     model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
     given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}
     check_key = {**teacher_key, **data_key, **given_key, "recipe": planned.digest}
     journal.step("check", check_key, (), partial(_check, planned), uses=(plan.__module__,))
-    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.digest("vocab", "seed")}
+    vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.digest("vocab")}
     # The first that does something, for it may be refused.
-    journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned))
-    cache_key = {**teacher_key, **data_key, **planned.kept.as_inputs()}
-    journal.step("teacher", cache_key, (), partial(student_steps.run_teacher, planned), resumes=True)
+    journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned), shared=True)
+    is_cached = any(stage.wants.cache for stage in planned.stages)
+    cache_key = {**teacher_key, **data_key, **planned.kept.as_inputs(), "cached": is_cached}
+    journal.step("teacher", cache_key, (), partial(student_steps.run_teacher, planned), resumes=True, shared=True)
     student_key = {
         **teacher_key,
         **data_key,
@@ -122,7 +129,8 @@ def compress(
         "init": resolved.student.init,
         **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
     }
-    journal.step("student", student_key, ("vocab",), partial(student_steps.run_student, planned, journal))
+    start = partial(student_steps.run_student, planned, journal)
+    journal.step("student", student_key, ("vocab",), start, shared=True)
     model_step = _train(planned, journal, {**teacher_key, **data_key})
     sources = Sources(planned, journal, model_step)
     journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)

@@ -5,14 +5,20 @@ digest of its inputs, the sha256 and bytes of every file it wrote, seconds and v
 the recipe the step reads, the files of the steps it reads, and the code that it runs. A killed step starts again in an
 empty folder, except for those that resume: they find their ``.part`` folder again when the digest is still the same.
 Under ``torchrun`` the first process works and the others wait, unless a step says it needs them all.
+
+Runs that have a cache folder in common do a shared step once: it lies there under its name and digest, and is taken by
+hard links (copies on another file system) when every file still has its sha256. A digest says all that a step reads,
+so arms of a comparison, sweeps and runs of another recipe find what they have in common by themselves.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +36,7 @@ class Journal(NamedTuple):
 
     steps_dir: Path
     echo: Callable[[str], None]
+    cache: Path | None = None  # in common with other runs
 
     def folder(self, name: str) -> Path:
         """Return the folder of a finished step."""
@@ -49,6 +56,7 @@ class Journal(NamedTuple):
         resumes: bool = False,
         on_every_process: bool = False,
         uses: tuple[str, ...] = (),
+        shared: bool = False,
     ) -> Path:
         """Run ``work(part_dir)`` unless the step is done already with the same inputs; return its folder.
 
@@ -60,6 +68,7 @@ class Journal(NamedTuple):
             resumes: the folder may hold what a killed run left; otherwise it is empty.
             on_every_process: ``work`` is called by every process of a distributed run.
             uses: modules that ``work`` imports by a name that is not in its source, a training method's for one.
+            shared: the step is kept in the cache and taken from it.
         """
         digest = self._digest(name, inputs, after, code_digest(work, *uses))
         if self._is_done(name, digest):
@@ -67,14 +76,26 @@ class Journal(NamedTuple):
             return self.folder(name)
         part = self.steps_dir / f"{name}.part"
         is_first = is_first_process()
+        kept = self.cache / f"{name}-{digest[:32]}" if self.cache and shared and is_first else None
+        is_kept = kept and _holds(kept, digest, lambda path, said: sha256_file(path) == said["sha256"])
+        if kept and is_kept:
+            self.echo(f"{name}: from the cache")
+            work = partial(shutil.copytree, kept, copy_function=_link, dirs_exist_ok=True)
         if is_first:
-            self._prepare(part, digest, resumes)
+            self._prepare(part, digest, resumes and not is_kept)
         if is_first or on_every_process:
             self._wait_for(part / MARKER, digest)
             started = time.monotonic()
             work(part)
             if is_first:
                 self._finish(name, part, digest, time.monotonic() - started)
+        if kept and not is_kept:
+            unfinished = kept.with_name(f".{kept.name}.{os.getpid()}")
+            shutil.copytree(self.folder(name), unfinished, copy_function=_link)
+            shutil.rmtree(kept, ignore_errors=True)  # damaged
+            with contextlib.suppress(OSError):  # another run was first, with the same
+                unfinished.rename(kept)
+            shutil.rmtree(unfinished, ignore_errors=True)
         while not self._is_done(name, digest):
             time.sleep(POLL_SECONDS)
         return self.folder(name)
@@ -85,13 +106,7 @@ class Journal(NamedTuple):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
     def _is_done(self, name: str, digest: str) -> bool:
-        try:
-            content = self.read(name)
-            sizes = {self.folder(name) / file: details["bytes"] for file, details in content["files"].items()}
-            is_whole = all(path.is_file() and path.stat().st_size == n_bytes for path, n_bytes in sizes.items())
-            return is_whole and content["inputs_sha256"] == digest
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged: done again
-            return False
+        return _holds(self.folder(name), digest, lambda path, said: path.stat().st_size == said["bytes"])
 
     def _prepare(self, part: Path, digest: str, resumes: bool) -> None:
         marker = part / MARKER
@@ -121,6 +136,23 @@ class Journal(NamedTuple):
         write_text(part / "step.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
         shutil.rmtree(self.folder(name), ignore_errors=True)
         part.rename(self.folder(name))
+
+
+def _holds(folder: Path, digest: str, is_same: Callable[[Path, dict[str, Any]], bool]) -> bool:
+    """Return whether the folder holds a step of these inputs with all its files."""
+    try:
+        content = read_json(folder / "step.json")
+        is_whole = all(is_same(folder / file, said) for file, said in content["files"].items())
+        return is_whole and content["inputs_sha256"] == digest
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged: done again
+        return False
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def is_first_process() -> bool:

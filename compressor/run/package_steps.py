@@ -21,7 +21,7 @@ from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.build import export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
-from compressor.packaging.parity import COMPARED_OF, OUTPUT_OF, compare_steps
+from compressor.packaging.parity import OUTPUT_OF, compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.report import model_card
 from compressor.run.journal import Journal
@@ -203,12 +203,12 @@ class Sources:
 
     def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
-        kind, inputs = self.planned.spec.kind, read_json(self.journal.folder("export") / "export.json")["inputs"]
+        inputs = read_json(self.journal.folder("export") / "export.json")["inputs"]
         table = splits.subset(self.questions, min(PARITY_ROWS, len(self.questions)), self.planned.resolved.seed)
-        settings = (student_tokenizer(self.journal), self.planned.max_length, inputs, COMPARED_OF[kind])
-        paths = [self.journal.folder(step) / "model.onnx" for step in ("export", "quantize")]
-        asked = [predict, *(graph_predictor(path, *settings) for path in paths)]
-        return compare_steps(kind, self.planned.scheme.name, [ask(table.texts, table.pairs) for ask in asked])
+        settings = student_tokenizer(self.journal), self.planned.max_length, inputs
+        graph, quantized = (self.journal.folder(step) / "model.onnx" for step in ("export", "quantize"))
+        made = {self.planned.scheme.name: quantized}
+        return compare_graphs(self.planned.spec.kind, predict, graph, made, settings, table)
 
     def _baselines(self, part: Path, reference: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""

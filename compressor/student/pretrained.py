@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.files import hash_files
-from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, tokenizer_config
+from compressor.models.checkpoint import check_tokenizer, check_weights, tokenizer_config
 from compressor.models.families import family_of, shape_of
-from compressor.models.teacher import TeacherInfo, find_folder, load_tokenizer, read_model, read_teacher
+from compressor.models.teacher import (
+    TeacherInfo,
+    auto_class_of,
+    find_folder,
+    load_tokenizer,
+    read_config,
+    read_model,
+    read_teacher,
+)
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -132,13 +140,8 @@ def load_pretrained(
 def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict[str, Any]:
     """Return the tensors that are really in the checkpoint, by the names of a model for the task."""
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
 
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-
-    is_encoder = task == "feature-extraction"
-    extra = family_of(pretrained.config["model_type"]).without_pooler if is_encoder else {}
-    model_class: Any = AutoModel if is_encoder else AutoModelForSequenceClassification
+    model_class, extra = auto_class_of(task, family_of(pretrained.config["model_type"]))
     how = {"trust_remote_code": False, "output_loading_info": True, **extra}
     where = f"--pretrained {pretrained.name}: its weights"
     with torch.random.fork_rng(devices=[]):  # what is missing is drawn, and not used
@@ -157,12 +160,7 @@ def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
-    config = checkpoint_json(path)
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+    config = read_config(folder)
     if "auto_map" in config:
         raise Refused(
             "teacher: it wants to run its own code (auto_map in config.json), which a student never may. Give a "

@@ -18,7 +18,7 @@ import torch
 
 from compressor.models.families import Family, config_numbers, family_of
 from compressor.models.slots import PER_LAYER, ROLE_AXES, Axis, Slot, find_slots, pick_layers, prefix_of
-from compressor.models.teacher import TeacherInfo
+from compressor.models.teacher import TeacherInfo, auto_class_of
 from compressor.refused import Refused
 from compressor.student.activations import Activations
 from compressor.student.copied import NEW, Index, TensorMap
@@ -85,35 +85,23 @@ def build_student(
 
 def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
     """Return the student in ``folder`` in float32."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
-
-    model: PreTrainedModel
-    if info.task == "feature-extraction":
-        family = info.family
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, **family.without_pooler)
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    auto_class, extra = auto_class_of(info.task, info.family)
+    model: PreTrainedModel = auto_class.from_pretrained(folder, dtype=torch.float32, **extra)
     return model
 
 
 def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
     """Return a model of ``shape`` with fresh weights, drawn from ``seed`` without touching the global generator."""
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+    from transformers import AutoConfig
 
     numbers = config_numbers(info.config, shape)
     kind = numbers.pop("model_type")
+    auto_class, extra = auto_class_of(info.task, family_of(kind))  # registers what AutoConfig is asked for
     drop = ("architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "auto_map")
     config = AutoConfig.for_model(kind, **{key: value for key, value in numbers.items() if key not in drop})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if info.task == "feature-extraction":
-            model = AutoModel.from_config(config, **family_of(kind).without_pooler)
-        else:
-            model = AutoModelForSequenceClassification.from_config(config)
+        model: PreTrainedModel = auto_class.from_config(config, **extra)
     return model.float().eval()
 
 

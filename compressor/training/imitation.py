@@ -71,6 +71,12 @@ class Imitation(nn.Module):
         if self.kind == "embedding" and weights.embedding > 0 and not same_width:
             self.embedding_projection = nn.Linear(width, context.teacher_hidden, bias=False)
 
+    @classmethod
+    def of_teacher(cls, context: Context, weights: Weights) -> "Imitation":
+        """Return the terms for a model of the teacher's own shape."""
+        shape = {"width": context.teacher_hidden, "n_layers": context.teacher_n_layers}
+        return cls(context, weights, **shape, layers=context.teacher_layers)
+
     def needs_hidden(self, batch: dict[str, Tensor]) -> bool:
         """Return whether our model must return its hidden states for this batch."""
         return self.weights.hidden > 0 and "teacher_states" in batch

@@ -53,21 +53,16 @@ def quantize(
     bytes_before = path.stat().st_size
     model = onnx.load(path, format="protobuf")  # whatever its suffix
     writer = Writer(model, scheme, kernel)
-    n_matmuls = n_matmuls_quantized = n_gathers = n_gathers_quantized = 0
+    matmuls, gathers = [0, 0], [0, 0]  # found, quantised
     nodes: list[NodeProto] = []
     for node in list(model.graph.node):
-        if writer.is_matrix(node):
-            is_wanted = writer.is_wanted(node)
-            n_matmuls += 1
-            n_matmuls_quantized += is_wanted
-            nodes += writer.matmul(node) if is_wanted else [node]
-        elif writer.is_table(node):
-            is_wanted = writer.is_wanted(node)
-            n_gathers += 1
-            n_gathers_quantized += is_wanted
-            nodes += writer.gather(node) if is_wanted else [node]
-        else:
-            nodes.append(node)
+        is_matrix = writer.is_matrix(node)
+        is_ours = is_matrix or writer.is_table(node)
+        is_wanted = is_ours and writer.is_wanted(node)
+        found = matmuls if is_matrix else gathers
+        found[0] += is_ours
+        found[1] += is_wanted
+        nodes += (writer.matmul if is_matrix else writer.gather)(node) if is_wanted else [node]
     replace_nodes(model, writer.unpacking + nodes)
     drop_unused(model)
     left_float = _left_float(model, scheme)
@@ -86,7 +81,7 @@ def quantize(
         shorten_names(model)
     check_stored_once(model, writer.floats)
     save(model, out)
-    counts = (n_matmuls, n_matmuls_quantized, n_gathers, n_gathers_quantized)
+    counts = matmuls[0], matmuls[1], gathers[0], gathers[1]
     return QuantizeResult(*counts, left_float, bytes_before, out.stat().st_size, identity_of(out)._asdict())
 
 

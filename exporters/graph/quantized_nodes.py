@@ -36,7 +36,7 @@ class Writer:
             for node in model.graph.node
             if node.op_type == "Transpose" and self._is_float_matrix(node.input[0])
         }
-        self.tables = {node.input[0] for node in model.graph.node if self._is_lookup(node)}
+        self.tables = {node.input[0] for node in model.graph.node if self.is_table(node)}
         multiplied = {node.input[1] for node in model.graph.node if self.is_matrix(node)}
         # Also read transposed, or by rows and as a matrix: 4 bits in blocks serve one way of reading only.
         self.tied = {self.turned[name] for name in multiplied & set(self.turned)} | (multiplied & self.tables)
@@ -74,7 +74,8 @@ class Writer:
 
     def is_table(self, node: NodeProto) -> bool:
         """Say whether this looks up rows of a constant float table."""
-        return self._is_lookup(node)
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        return node.op_type == "Gather" and axis == 0 and self._is_float_matrix(node.input[0])
 
     def is_wanted(self, node: NodeProto) -> bool:
         """Say whether the scheme has bits for this matrix or table; what is both is stored once, so bits for any do."""
@@ -86,10 +87,6 @@ class Writer:
 
     def _stored(self, name: str) -> str:
         return self.turned.get(name, name)
-
-    def _is_lookup(self, node: NodeProto) -> bool:
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        return node.op_type == "Gather" and axis == 0 and self._is_float_matrix(node.input[0])
 
     def _is_float_matrix(self, name: str) -> bool:
         tensor = self.floats.get(name)

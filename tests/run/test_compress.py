@@ -160,6 +160,27 @@ def test_two_runs_of_one_seed_make_the_same_package(done, recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_runs_share_vocabulary_teacher_and_start_in_a_cache(done, recipe, tmp_path):
+    cache, said = tmp_path / "cache", []
+    compress(recipe, tmp_path / "one", cache=cache)
+    again = compress(recipe, tmp_path / "two", echo=said.append, cache=cache)
+    taken = {line.partition(":")[0] for line in said if line.endswith("from the cache")}
+    assert taken == {"vocab", "teacher", "student"}
+    assert files_of(again.package_dir) == files_of(done[0].package_dir)
+    said.clear()
+    compress(recipe.model_copy(update={"seed": 1}), tmp_path / "seed", echo=said.append, cache=cache)
+    taken = {line.partition(":")[0] for line in said if line.endswith("from the cache")}
+    assert taken == {"vocab", "teacher"}  # another seed starts elsewhere
+
+
+def test_a_cache_that_is_a_file_is_refused_before_anything_is_written(recipe, tmp_path):
+    (tmp_path / "cache").write_text("x")
+    with pytest.raises(FileExistsError, match=r"--cache .*cache is a file, expected a folder\. Choose another --cache"):
+        compress(recipe, tmp_path / "out", cache=tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.slow
 def test_another_seed_makes_another_student(done, recipe, tmp_path):
     other = compress(recipe.model_copy(update={"seed": 1}), tmp_path / "out")
     assert other.report["hashes"]["model"] != done[0].report["hashes"]["model"]

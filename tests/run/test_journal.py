@@ -17,11 +17,11 @@ from exporters.measuring.machine import versions
 class Steps:
     """A journal whose steps write what they are told and remember that they ran."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
         self.said: list[str] = []
         self.ran: list[str] = []
         self.found: list[list[str]] = []
-        self.journal = Journal(folder, self.said.append)
+        self.journal = Journal(folder, self.said.append, cache)
 
     def do(self, name="a", inputs=None, after=(), text="x", fail=False, **more) -> Path:
         def work(part: Path) -> None:
@@ -151,6 +151,71 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
         files.write_json(tmp_path / "a.json", {"a": object()})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["a"] == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.fixture
+def sharing(tmp_path) -> list[Steps]:
+    return [Steps(tmp_path / name / "steps", tmp_path / "cache") for name in ("one", "two")]
+
+
+def test_a_shared_step_is_done_by_one_run_and_taken_by_the_other(sharing):
+    one, two = sharing
+    first = one.do(inputs={"seed": 1}, text="x", shared=True)
+    second = two.do(inputs={"seed": 1}, text="never", shared=True)
+    assert (one.ran, two.ran, two.said) == (["a"], [], ["a: from the cache"])
+    assert (second / "deep" / "file").read_text() == "x" and not (second / MARKER).exists()
+    assert one.journal.read("a")["files"] == two.journal.read("a")["files"]
+    assert (first / "deep" / "file").samefile(second / "deep" / "file")
+    assert two.do(inputs={"seed": 1}, shared=True) == second and two.said[-1] == "a: done before"
+
+
+def test_only_shared_steps_of_the_same_inputs_are_taken(sharing):
+    one, two = sharing
+    one.do(inputs={"seed": 1}, shared=True)
+    one.do("b", inputs={"seed": 1})
+    two.do(inputs={"seed": 2}, shared=True)
+    two.do("b", inputs={"seed": 1})
+    assert two.ran == ["a", "b"]
+    two.do("c", after=("a",), shared=True)
+    one.do("c", after=("a",), shared=True)  # the two wrote the same files
+    assert one.ran == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["a byte", "half a record", "a file less"])
+def test_a_damaged_step_in_the_cache_is_done_again_and_replaced(sharing, tmp_path, damage):
+    one, two = sharing
+    one.do(text="x", shared=True)
+    (kept,) = (tmp_path / "cache").iterdir()
+    path = kept / ("step.json" if damage == "half a record" else "deep/file")
+    text = path.read_text()
+    path.unlink()  # or the run that it is linked to would be damaged with it
+    if damage != "a file less":
+        path.write_text("y" if damage == "a byte" else text[:100])
+    folder = two.do(text="x", shared=True)
+    assert two.ran == ["a"] and (folder / "deep" / "file").read_text() == "x"
+    assert [each.name for each in (tmp_path / "cache").iterdir()] == [kept.name]
+    assert (kept / "deep" / "file").read_text() == "x"
+
+
+def test_without_hard_links_the_cache_is_copied(sharing, monkeypatch):
+    def refuse(*_names: object) -> None:
+        raise OSError("another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    one, two = sharing
+    first, second = one.do(text="x", shared=True), two.do(text="never", shared=True)
+    assert two.ran == [] and (second / "deep" / "file").read_text() == "x"
+    assert not (first / "deep" / "file").samefile(second / "deep" / "file")
+
+
+def test_what_a_killed_run_left_of_a_resumable_step_does_not_get_into_the_cached_one(sharing):
+    one, two = sharing
+    with pytest.raises(RuntimeError, match="killed"):
+        two.do(fail=True, resumes=True, shared=True)
+    one.do(text="x", resumes=True, shared=True)
+    folder = two.do(resumes=True, shared=True)
+    assert two.said == ["a: from the cache"]
+    assert sorted(path.name for path in folder.iterdir()) == ["deep", "step.json"]
 
 
 def test_other_processes_wait_for_the_first_and_do_not_write(tmp_path):

@@ -55,26 +55,14 @@ def cut_rows(
 def select(cut: CutRows, indices: Indices) -> CutRows:
     """Return the chosen rows, in the order chosen, as rows of their own."""
     places, starts = gather(cut.starts, indices)
-    return CutRows(
-        ids=cut.ids[places],
-        segments=cut.segments[places],
-        words=cut.words[places],
-        units=cut.units[places],
-        is_special=cut.is_special[places],
-        starts=starts,
-    )
+    return CutRows._make([*(column[places] for column in cut[:-1]), starts])
 
 
 def join_cuts(cuts: Sequence[CutRows]) -> CutRows:
     """Return all rows of several cuts, one after the other."""
-    return CutRows(
-        ids=np.concatenate([cut.ids for cut in cuts]),
-        segments=np.concatenate([cut.segments for cut in cuts]),
-        words=np.concatenate([cut.words for cut in cuts]),
-        units=np.concatenate([cut.units for cut in cuts]),
-        is_special=np.concatenate([cut.is_special for cut in cuts]),
-        starts=starts_of(np.concatenate([np.diff(cut.starts) for cut in cuts])),
-    )
+    *columns, starts = zip(*cuts, strict=True)
+    lengths = np.concatenate([np.diff(each) for each in starts])
+    return CutRows._make([*map(np.concatenate, columns), starts_of(lengths)])
 
 
 def join_rows(chunks: Sequence[MixedRows]) -> MixedRows:

@@ -212,15 +212,8 @@ def _shortened(mixture: Mixture, max_length: int) -> Mixture:
     n_text = starts_of(is_text.astype(np.int64))  # (pieces + 1,) text pieces before each piece
     rank = n_text[:-1] - n_text[mixture.starts[:-1]][rows]
     kept = mixture.is_special | (rank < max_length - n_special[rows])
-    return Mixture(
-        ids=mixture.ids[kept],
-        is_student=mixture.is_student[kept],
-        segments=mixture.segments[kept],
-        words=mixture.words[kept],
-        units=mixture.units[kept],
-        is_special=mixture.is_special[kept],
-        starts=starts_of(np.bincount(rows[kept], minlength=len(lengths))),
-    )
+    starts = starts_of(np.bincount(rows[kept], minlength=len(lengths)))
+    return Mixture._make([*(column[kept] for column in mixture[:-1]), starts])
 
 
 def _special_ids(tokenizer: Tokenizer) -> Integers:
