@@ -164,12 +164,16 @@ def test_each_shape_of_rows_is_read_as_what_it_is(rows, found, tmp_path):
 def test_transformers_is_as_talkative_afterwards_as_before(live, out):
     from transformers.utils import logging
 
+    had_bars = logging.is_progress_bar_enabled()  # not after a run from the command line in this process
     logging.set_verbosity_info()
+    logging.enable_progress_bar()
     try:
         again(live, out, TRAIN)
         assert logging.get_verbosity() == logging.INFO and logging.is_progress_bar_enabled()
     finally:
         logging.set_verbosity_warning()
+        if not had_bars:
+            logging.disable_progress_bar()
 
 
 def test_a_plan_is_made_of_the_same_arguments_and_can_be_run(live, tiny_rows):
