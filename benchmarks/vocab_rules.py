@@ -70,7 +70,6 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
             training = {**stage("distill", EPOCHS[each.name], RATE), "batch_size": BATCH_SIZES[each.name]}
             recipe = arm(training, init="teacher", vocab={"size": size, "rule": rule})
             own = each._replace(folder=work / f"{each.name}-rule-{rule}")
-            _share_teacher(each, own)
             known = prepare(own, recipe)
             facts[each.name, rule] = {"size": size, "vocabulary_bytes": found, **known, **_cut(own)}
             jobs += [(own, rule, recipe, seed) for seed in range(seeds)]
@@ -95,18 +94,12 @@ def main(data: Path, sst2_teacher: Path, work: Path, seeds: int, processes: int)
     )
 
 
-def _share_teacher(source: Prepared, other: Prepared) -> None:
-    """Let a folder use the teacher's outputs that lie in another: they do not depend on the vocabulary."""
-    link = other.folder / "steps" / "teacher"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.exists():
-        link.symlink_to((source.folder / "steps" / "teacher").resolve())
-
-
 def _cut(prepared: Prepared) -> dict[str, float]:
     import json
 
-    found = json.loads((prepared.folder / "steps" / "vocab" / "statistics.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        (prepared.folder / "prepared" / "steps" / "vocab" / "statistics.json").read_text(encoding="utf-8")
+    )
     return {key: found[key] for key in ("student_tokens_per_text", "teacher_tokens_per_text", "identical_words")}
 
 

@@ -1,9 +1,9 @@
 """Train many small students under equal conditions, several at once: what the comparisons of methods have in common.
 
-An *arm* is a name and a part of a recipe. Arms of one set share the rows, the vocabulary, the teacher's cached outputs
-and the evaluation; each has a process of one thread, as many at once as there are cores. A finished arm is not run
-again: its result lies in the work folder under the digest of its recipe and its rows. Scores are of the float student,
-in torch; its package's size is predicted (within half a percent, see docs/results/predicted_bytes.json).
+An *arm* is a name and a part of a recipe. It is a run of the product, whose ``--cache`` all arms of a work folder have
+in common: vocabularies, teachers' outputs and starts that are the same are made once. Each arm has a process of one
+thread, as many at once as there are cores. A finished arm is not run again: its result lies in the work folder under
+the digest of its recipe and its rows. Scores are of the float student, in torch.
 """
 
 import json
@@ -14,7 +14,6 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +95,7 @@ def _run(prepared: Prepared, name: str, arm: dict[str, Any], seed: int, path: Pa
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".log").open("w") as log, redirect_stderr(log), redirect_stdout(log):
-        write_json(path, run_arm(prepared.folder, name, recipe_of(prepared, arm, seed)))
+        write_json(path, run_arm(prepared, name, recipe_of(prepared, arm, seed)))
 
 
 def _result_path(prepared: Prepared, name: str, arm: dict[str, Any], seed: int) -> Path:
@@ -108,87 +107,47 @@ def _result_path(prepared: Prepared, name: str, arm: dict[str, Any], seed: int) 
 
 
 def prepare(prepared: Prepared, arm: dict[str, Any]) -> dict[str, Any]:
-    """Run the steps that the arms share (vocabulary, teacher's outputs), once; return what is said of the set."""
-    from compressor.recipe.recipe import from_dict
-    from compressor.run import student_steps
-    from compressor.run.planning.plan import plan
-
-    planned = plan(from_dict(recipe_of(prepared, arm, 0)))
-    journal = _journal(prepared.folder)
-    journal.step("vocab", _shared_key(planned), (), partial(student_steps.run_vocab, planned))
-    teacher_key = {"teacher": planned.info.hashes, "train": planned.train.sha256, "eval": planned.evaluation.sha256}
-    journal.step("teacher", teacher_key, (), partial(student_steps.run_teacher, planned), resumes=True)
-    reference = json.loads((journal.folder("teacher") / "reference.json").read_text(encoding="utf-8"))
+    """Run an arm for a step, so that what arms share is there before several begin; return what is said of the set."""
+    recipe = recipe_of(prepared, arm, 0)
+    recipe["stage"] = [{**each, "epochs": 1e-4} for each in recipe["stage"]]
+    report = _compress(prepared, recipe, prepared.folder / "prepared")
+    metric, hashes = report["task"]["metric"], report["hashes"]
+    planned = json.loads((prepared.folder / "prepared" / "steps" / "check" / "plan.json").read_text(encoding="utf-8"))
     return {
-        "rows": {"train": len(planned.train), "eval": len(planned.evaluation)},
-        "hashes": {"train": planned.train.sha256, "eval": planned.evaluation.sha256},
-        "teacher": reference["metrics"][planned.spec.metric],
-        "metric": planned.spec.metric,
+        "rows": planned["rows"],
+        "hashes": {"train": hashes["data_train"], "eval": hashes["data_eval"]},
+        "teacher": report["metrics"]["teacher"][metric],
+        "metric": metric,
     }
 
 
-def _shared_key(planned: Any) -> dict[str, Any]:  # Any: a Plan, which imports torch
-    return {"vocab": planned.resolved.digest("vocab"), "train": planned.train.sha256, "length": planned.max_length}
+def _compress(prepared: Prepared, recipe: dict[str, Any], out_dir: Path) -> dict[str, Any]:
+    """Run the product and return its report; nothing stands beside the package, and few answers are timed."""
+    from compressor.recipe.recipe import from_dict
+    from compressor.run.compress import compress
+
+    measured = {"measure": {"baselines": False, "runs": 20}}
+    cache = prepared.folder.parent / "cache"
+    return compress(from_dict(recipe | measured), out_dir, overwrite=True, cache=cache).report
 
 
-def _journal(folder: Path) -> Any:
-    from compressor.run.journal import Journal
-
-    return Journal(folder / "steps", lambda _line: None)
-
-
-def run_arm(set_dir: Path, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Train one arm and score it; the steps it shares are linked from the set's folder."""
+def run_arm(prepared: Prepared, name: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Train one arm and score it."""
     import tempfile
 
-    from compressor.batches.outputs import predictor
-    from compressor.recipe.recipe import from_dict
-    from compressor.run import student_steps
-    from compressor.run.journal import Journal
-    from compressor.run.planning.plan import plan
-    from compressor.run.progress import quiet_libraries
-    from compressor.student.student import load_student
-    from compressor.tasks.metrics import evaluate
-
-    quiet_libraries()
-    shared = set_dir / "steps"
-    planned = plan(from_dict(recipe))
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=shared.parent) as folder:
-        journal = Journal(Path(folder), lambda _line: None)
-        (journal.folder("teacher")).symlink_to(shared / "teacher")
-        is_shared = (
-            json.loads((shared / "vocab" / "statistics.json").read_text())["student_size"] == planned.shape.vocab_size
-        )
-        if is_shared:
-            (journal.folder("vocab")).symlink_to(shared / "vocab")
-        else:
-            journal.step("vocab", {}, (), partial(student_steps.run_vocab, planned))
-        journal.step("student", {}, (), partial(student_steps.run_student, planned, journal))
-        before, stages = "student", []
-        for number, stage in enumerate(planned.resolved.stage, start=1):
-            step = f"train-{number}-{stage.method}"
-            begun = time.monotonic()
-
-            def work(part: Path, number: int = number, before: str = before) -> None:
-                student_steps.run_stage(planned, journal, before, number, part)
-
-            journal.step(step, {}, (), work)
-            stages.append(student_steps.stage_log(journal, step, time.monotonic() - begun))
-            before = step
-        tokenizer = student_steps.student_tokenizer(journal)
-        student = load_student(planned.info, journal.folder(before) / "model")
-        predict = predictor(student, tokenizer, planned.max_length, planned.info.pooling)
-        metrics = evaluate(predict, planned.evaluation, planned.spec).metrics
+    with tempfile.TemporaryDirectory(dir=prepared.folder) as folder:
+        report = _compress(prepared, recipe, Path(folder) / "out")
     return {
         "name": name,
-        "seed": planned.resolved.seed,
-        "metrics": metrics,
-        "bytes": planned.choice.predicted,
-        "student": planned.shape.__dict__,
-        "stages": [stage.model_dump(mode="json") for stage in planned.resolved.stage],
-        "training": stages,
-        "train_seconds": round(sum(stage["seconds"] for stage in stages), 1),
+        "seed": recipe["seed"],
+        "metrics": report["metrics"]["student"],
+        "package": {"metrics": report["metrics"]["package"], "bytes": report["size"]["total"]},
+        "bytes": report["size"]["predicted"],
+        "student": report["shape"],
+        "stages": report["recipe"]["stage"],
+        "training": report["training"],
+        "train_seconds": round(sum(stage["seconds"] for stage in report["training"]), 1),
         "seconds": round(time.monotonic() - started, 1),
     }
 
