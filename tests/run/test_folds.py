@@ -16,7 +16,6 @@ from compressor.run import finetune, folds
 from compressor.run.finetune import load_classifier
 from compressor.run.planning.plan import Plan, plan
 from compressor.student import pretrained
-from compressor.training.registry import build_options
 from tests.support.method_cases import is_same, state_of
 from tests.support.runs import Prepared, make_recipe
 from tests.support.tiny import tiny_config, tiny_tokenizer
@@ -128,7 +127,9 @@ def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fol
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert facts["out_of_fold"] == 2 and sum(facts[name] for name in CLASSES) == 300
     assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold-1.npy", "fold-2.npy"]
-    outputs = folds.out_of_fold_outputs(planned, build_options(METHOD, options), folder / "folds")
+    wanted = planned.stages[0].wants.folds
+    assert wanted is not None
+    outputs = folds.out_of_fold_outputs(planned, wanted, folder / "folds")
     labels = np.array([int(label) for label in planned.train.labels or []])
     made = ptp_labels(outputs, labels, facts["t1"], facts["t2"])
     assert counts(made, CLASSES) == {name: facts[name] for name in CLASSES}
