@@ -1,9 +1,8 @@
-"""The teacher: what its files say, its frozen model, and its outputs cached on disk.
+"""The teacher: what its files say, and its frozen model.
 
 :func:`read_teacher` looks at the files only (no torch): task, labels, maximum length, pooling, shape.
 :func:`load_model` loads weights from safetensors; pickled checkpoints and code from the checkpoint are refused unless
-the user allows them. :func:`cache_outputs` runs every training row through the teacher once and keeps what the losses
-need in ``.npy`` shards that are read by memory map; a shard that is there is not computed again.
+the user allows them. What it says of the training rows is kept by ``compressor.batches.teacher_cache``.
 """
 
 import json
@@ -49,8 +48,8 @@ class TeacherInfo:
 
     @property
     def family(self) -> Family:
-        """What is known of its architecture."""
-        return family_of(self.config["model_type"])
+        """What is known of its architecture; ``read_teacher`` has refused those that do not serve."""
+        return family_of(self.config["model_type"], for_export=True)
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -163,7 +162,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
     """Return the frozen model in float32, in evaluation mode."""
-    auto_class, extra = auto_class_of(info.task, family_of(info.config["model_type"], for_export=True))
+    auto_class, extra = auto_class_of(info.task, info.family)
     how = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
     where = f"teacher: the weights in {info.folder}"
     model = read_model(auto_class, info.folder, where, info.config["model_type"], allow_pickle, **how)

@@ -61,7 +61,7 @@ def load_teacher(planned: "Plan") -> "tuple[Any, Tokenizer]":
     """Return the frozen model and its tokenizer."""
     section = planned.resolved.teacher
     model = load_model(planned.info, section.allow_pickle, section.trust_remote_code)
-    return model, load_tokenizer(planned.info.folder)._tokenizer
+    return model, planned.info.tokenizer
 
 
 def run_teacher(planned: "Plan", part: Path) -> None:
