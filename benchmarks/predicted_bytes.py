@@ -85,19 +85,20 @@ def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer, is_f
     """Write a package of a BERT with random weights, folded from a teacher's or not, and return its folder."""
     from exporters.graph.optimize import optimize
     from exporters.graph.quantize import quantize
+    from exporters.head import load_head
     from exporters.to_onnx import export_model
 
     save_tokenizer(tokenizer, folder / "tokenizer", {}, shape.positions)
     model_dir, model_path = folder / "model", folder / "model.onnx"
     config = save_random_bert(model_dir, shape)
-    task = "text-classification" if shape.n_labels else "feature-extraction"
+    kind = "classification" if shape.n_labels else "embedding"
     pooling = None if shape.n_labels else Pooling("mean", normalize=True)
-    result = export_model(model_dir, model_path, task, shape.positions, pooling)
+    result = export_model(model_dir, model_path, kind, shape.positions, pooling)
     optimize(model_path, model_path)
     counts = quantize(model_path, model_path, scheme)
     folds = [_certificate(model_dir)] if is_folded else []
     info = PackageInfo(
-        kind="classification" if shape.n_labels else "embedding",
+        kind=kind,
         max_length=shape.positions,
         inputs=result.inputs,
         output="probabilities" if shape.n_labels else "sentence_embedding",
@@ -111,7 +112,7 @@ def build(folder: Path, shape: Shape, scheme: Scheme, tokenizer: Tokenizer, is_f
         inheritance=manifest_block(folds),
     )
     cases = make_cases(model_path, folder / "tokenizer", info, list(TEXTS))
-    facts = {"task": task, "labels": list(info.labels), "max_length": shape.positions}
+    facts = {"task": load_head(kind).task, "labels": list(info.labels), "max_length": shape.positions}
     card = model_card({"task": facts, "inheritance": folds})
     shutil.rmtree(model_dir)
     return write_package(model_path, folder / "tokenizer", config, info, cases, card, folder / "package")

@@ -15,7 +15,7 @@ Writes docs/results/shared_export.json.
 
 import os
 
-from exporters.heads import classification
+from exporters.head import load_head
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -120,7 +120,7 @@ def ours(model: nn.Module, folder: Path) -> dict[str, Path]:
     """Export, clean, prove and quantise; return the files by their names."""
     model.save_pretrained(folder / "checkpoint")  # type: ignore[operator]
     paths = {"float": folder / "float.onnx"} | {scheme.name: folder / f"{scheme.name}.onnx" for scheme in SCHEMES}
-    result = to_onnx.export_model(folder / "checkpoint", paths["float"], "text-classification", 64)
+    result = to_onnx.export_model(folder / "checkpoint", paths["float"], "classification", 64)
     optimize(paths["float"], paths["float"])
     check_checkpoint(paths["float"], result.parameters)
     for scheme in SCHEMES:
@@ -133,7 +133,7 @@ def plain(model: nn.Module, folder: Path) -> dict[str, Path | str]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    wrapper = classification.Classifier(model, N_LABELS).eval()
+    wrapper = to_onnx.Answering(model, load_head("classification"), None).eval()
     found: dict[str, Path | str] = {}
     for exporter in ("TorchScript", "dynamo"):
         source = folder / f"{exporter}.onnx"

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,14 @@ def write_json(path: Path, content: object) -> None:
 def read_json(path: Path) -> Any:  # any JSON value
     """Return the content of a file that we have written."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """Return a path as a user writes it, with ``~`` as their home; a ``~`` that is nobody's home stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def sha256_file(path: Path) -> str:

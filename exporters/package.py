@@ -18,8 +18,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from exporters.head import load_head
 from exporters.refused import Refused
 from exporters.repetition import plain_config
 
@@ -28,13 +29,6 @@ FORMAT_VERSION = 1
 ARCHIVE_FOLDER = "package"  # what the archive unpacks into
 ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can say
 NO_SEAL = "0" * 64
-TASKS = {
-    "classification": "text-classification",
-    "regression": "text-classification",
-    "embedding": "feature-extraction",
-}
-
-Kind = Literal["classification", "regression", "embedding"]
 
 
 class SelfTestCase(NamedTuple):
@@ -50,7 +44,7 @@ class SelfTestCase(NamedTuple):
 class PackageInfo:
     """What the caller knows of the package. ``Any`` in the mappings: they are JSON for people, read by no code."""
 
-    kind: Kind
+    kind: str  # of the task, a file in exporters/heads
     max_length: int  # tokens, special ones included
     inputs: tuple[str, ...]  # of the model: input_ids, attention_mask and, where the family has them, token_type_ids
     output: str  # the model's output that is the answer: probabilities, one value, or the sentence embedding
@@ -70,7 +64,7 @@ class Manifest:
     """All of ``manifest.json``; ``dumps`` seals it."""
 
     task: str
-    kind: Kind
+    kind: str
     labels: list[str]
     pair: bool
     max_length: int
@@ -155,13 +149,14 @@ def write_package(
 def _manifest(
     info: PackageInfo, cases: Sequence[SelfTestCase], pair: bool, model: str, contents: Mapping[str, bytes]
 ) -> Manifest:
+    head = load_head(info.kind)
     files: dict[str, dict[str, int | str]] = {
         path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for path, content in contents.items()
     }
     return Manifest(
-        task=TASKS[info.kind],
-        kind=info.kind,
+        task=head.task,
+        kind=head.read_as or info.kind,
         labels=list(info.labels),
         pair=pair,
         max_length=info.max_length,
@@ -188,14 +183,14 @@ def _manifest(
 def _check(info: PackageInfo, cases: Sequence[SelfTestCase]) -> bool:
     """Check that the cases are those of such a package; return whether it takes two texts."""
     n_labels, n_values = len(info.labels), {len(case.output) for case in cases}
-    if info.kind not in TASKS:
-        raise Refused(f"package: kind is {info.kind!r}, expected one of {', '.join(TASKS)}.")
-    if (n_labels < 2 or len(set(info.labels)) < n_labels) if info.kind == "classification" else n_labels:
-        wants = "two or more different labels" if info.kind == "classification" else "none"
+    head = load_head(info.kind)
+    if n_labels < head.fewest_labels or len(set(info.labels)) < n_labels or (n_labels and not head.fewest_labels):
+        wants = f"{head.fewest_labels} or more different ones" if head.fewest_labels else "none"
         raise Refused(f"package: a {info.kind} package has labels {list(info.labels)}, expected {wants}.")
     if not cases:
         raise Refused("package: no self-test cases given. Give at least one text, or no device can check itself.")
-    expected = {"classification": {n_labels}, "regression": {1}}.get(info.kind, n_values)
+    wanted = head.n_values or n_labels  # 0: as many as it likes
+    expected = {wanted} if wanted else n_values
     if n_values != expected or len(n_values) != 1:
         raise Refused(f"package: the self-test outputs have {sorted(n_values)} values, expected {sorted(expected)}.")
     takes_pair = {case.text_pair is not None for case in cases}

@@ -23,15 +23,14 @@ from typing import Any, NamedTuple
 import onnx
 import torch
 from optimum.exporters.tasks import TasksManager
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 from exporters.graph.optimize import save, strip
 from exporters.graph.stored_once import digest
-from exporters.heads.classification import Classifier
-from exporters.heads.embedding import Embedder
+from exporters.head import Head, load_head
 from exporters.pooling import MODES, Pooling
 from exporters.refused import Refused
 from exporters.repetition import plain_type
@@ -41,7 +40,28 @@ logger = logging.getLogger(__name__)
 OPSET = 20  # the first with Gelu; later ones add nothing an encoder needs
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert")
 POSITION_OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions are counted from pad_token_id + 1
-TASKS = ("text-classification", "feature-extraction")
+
+
+class Answering(nn.Module):
+    """A model and its head."""
+
+    def __init__(self, model: nn.Module, head: type[Head], pooling: Pooling | None) -> None:
+        super().__init__()
+        self.model, self.head, self.pooling = model, head, pooling
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the head's outputs for ids and mask, each (batch, tokens).
+
+        The mask is made here as the attention adds it, because the models' own code makes it from ranges and index
+        arithmetic, which is 20 nodes more in the graph.
+        """
+        visible = attention_mask[:, None, None, :].to(torch.float32)  # (batch, 1, 1, tokens)
+        mask = (1.0 - visible) * torch.finfo(torch.float32).min
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.model(input_ids=input_ids, attention_mask=mask, **types)
+        return self.head.outputs(output, attention_mask, self.pooling)
 
 
 class ExportResult(NamedTuple):
@@ -58,37 +78,32 @@ class ExportResult(NamedTuple):
 def export_model(
     model_dir: Path,
     out_path: Path,
-    task: str,
+    kind: str,
     max_length: int,
     pooling: Pooling | None = None,
     *,
     allow_pickle: bool = False,
 ) -> ExportResult:
-    """Write the model in ``model_dir`` to ``out_path`` as ONNX.
+    """Write the model in ``model_dir`` to ``out_path`` as ONNX, with the outputs of the head of its ``kind`` of task.
 
     Raises:
         FileNotFoundError: if the folder has no config.json or no weights.
-        ValueError: if the task, the architecture, the pooling or the length cannot be exported.
+        ValueError: if the kind, the architecture, the pooling or the length cannot be exported.
     """
-    config = _checked_config(model_dir, task, max_length, pooling)
-    model = _load(model_dir, task, allow_pickle)
-    n_labels = int(config.num_labels) if task == "text-classification" else 0
+    head = load_head(kind)
+    config = _checked_config(model_dir, head, max_length, pooling)
+    model = _load(model_dir, head, allow_pickle)
     names = ["input_ids", "attention_mask"]
     accepts = inspect.signature(model.forward).parameters
     if getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" in accepts:
         names.append("token_type_ids")
-    wrapper: nn.Module
-    if task == "feature-extraction":
-        assert pooling is not None
-        wrapper, outputs = Embedder(model, pooling), ["last_hidden_state", "sentence_embedding"]
-    else:
-        wrapper, outputs = Classifier(model, n_labels), ["logits", "probabilities"][: 1 if n_labels == 1 else 2]
     # .eval() on the wrapper: the exporter restores the wrapper's mode afterwards, and a fresh one is in train mode
-    graph = _to_graph(wrapper.eval(), names, outputs, max_length)
+    graph = _to_graph(Answering(model, head, pooling).eval(), names, list(head.names), max_length)
     _shorten_tensor_names(graph, str(getattr(model, "base_model_prefix", "")))
-    facts = {"task": task, "max_length": str(max_length)}
-    if task == "text-classification":
-        facts["labels"] = json.dumps([config.id2label[index] for index in range(n_labels)], ensure_ascii=False)
+    facts = {"task": head.task, "max_length": str(max_length)}
+    if head.has_layer:
+        labels = [config.id2label[index] for index in range(int(config.num_labels))]
+        facts["labels"] = json.dumps(labels, ensure_ascii=False)
     elif pooling is not None:
         facts |= {"pooling": pooling.mode, "normalize": str(pooling.normalize).lower()}
     strip(graph)  # stack traces with paths of this machine, in every node and value
@@ -97,22 +112,20 @@ def export_model(
     save(graph, out_path)
     parameters = {digest(tensor.detach().numpy()): name for name, tensor in model.named_parameters()}
     n_bytes = out_path.stat().st_size
-    return ExportResult(out_path, tuple(names), tuple(outputs), len(graph.graph.node), n_bytes, parameters)
+    return ExportResult(out_path, tuple(names), head.names, len(graph.graph.node), n_bytes, parameters)
 
 
 # config: PretrainedConfig's attributes depend on the architecture, so its type says nothing here
-def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Pooling | None) -> Any:
+def _checked_config(model_dir: Path, head: type[Head], max_length: int, pooling: Pooling | None) -> Any:
     if not (model_dir / "config.json").is_file():
         raise FileNotFoundError(f"export: {model_dir} has no config.json. Give a folder saved by save_pretrained.")
     config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    if task not in TASKS:
-        raise Refused(f"export: task {task!r} is not known. Use one of {', '.join(TASKS)}.")
     if plain_type(config.model_type) not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
         raise Refused(f"export: architecture {config.model_type!r} is not known. Use one of {known}.")
-    if task == "feature-extraction" and (pooling is None or pooling.mode not in MODES):
+    if not head.has_layer and (pooling is None or pooling.mode not in MODES):
         mode = pooling.mode if pooling else None
-        raise Refused(f"export: feature-extraction needs pooling mean, cls or max, got {mode}. Name one of them.")
+        raise Refused(f"export: {head.task} needs pooling mean, cls or max, got {mode}. Name one of them.")
     positions = int(config.max_position_embeddings)
     if plain_type(config.model_type) in POSITION_OFFSET_TYPES:
         positions -= int(config.pad_token_id) + 1
@@ -124,8 +137,8 @@ def _checked_config(model_dir: Path, task: str, max_length: int, pooling: Poolin
     return config
 
 
-def _load(model_dir: Path, task: str, allow_pickle: bool) -> nn.Module:
-    model_class = TasksManager.get_model_class_for_task(task, framework="pt")
+def _load(model_dir: Path, head: type[Head], allow_pickle: bool) -> nn.Module:
+    model_class = TasksManager.get_model_class_for_task(head.task, framework="pt")
     if not allow_pickle and not list(model_dir.glob("*.safetensors")):
         raise FileNotFoundError(
             f"export: {model_dir} has no model.safetensors. Save the model with safe_serialization=True, "
@@ -139,7 +152,7 @@ def _load(model_dir: Path, task: str, allow_pickle: bool) -> nn.Module:
             local_files_only=True,
             use_safetensors=None if allow_pickle else True,
         )
-    if task == "feature-extraction" and hasattr(model, "pooler"):
+    if not head.has_layer and hasattr(model, "pooler"):
         # A sentence vector comes from the token vectors; the pooler would be dead weight.
         setattr(model, "pooler", None)  # noqa: B010 - mypy takes the attribute for a tensor
     return model.eval()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from compressor.commands.console import explain
 from compressor.commands.flags import to_recipe
+from compressor.files import user_path
 from compressor.refused import Refused
 from tenmeg.decisions import CompressDecisions, ExportFlags, FinetuneDecisions, VerifyFlags, flag_values
 from tenmeg.inputs import beside, for_now, read_inputs, until_exit
@@ -78,7 +79,7 @@ def compress(
     """
     values, base = flag_values("compress", decisions), _tables(recipe)
     inputs = read_inputs({"teacher": teacher}, tokenizer, {"train": train, "eval": eval})
-    folder = Path(output).expanduser()
+    folder = user_path(output)
 
     def is_read(name: str) -> bool:  # by the run that is in the folder now
         resolved = folder / "recipe.toml"
@@ -89,7 +90,7 @@ def compress(
         from compressor.run.compress import compress as run
         from tenmeg.made import Made
 
-        return Made(**vars(run(made, folder, overwrite, echo or _silent, Path(cache).expanduser() if cache else None)))
+        return Made(**vars(run(made, folder, overwrite, echo or _silent, user_path(cache) if cache else None)))
 
 
 @_door
@@ -142,7 +143,7 @@ def finetune(
     """
     values = flag_values("finetune", decisions)
     inputs = read_inputs({"model": model}, tokenizer, {"train": train, "eval": eval})
-    folder = Path(output).expanduser()
+    folder = user_path(output)
     unfinished = folder.with_name(f".{folder.name}.run")
     with quiet(), beside(inputs, folder, lambda _name: unfinished.is_dir()) as names:
         from compressor.recipe.recipe import finetune_job
@@ -177,7 +178,7 @@ def export(
     """
     values = flag_values("export", flags)
     inputs = read_inputs({"model": model}, tokenizer, {"eval": eval})
-    folder = Path(output).expanduser()
+    folder = user_path(output)
     with quiet(), beside(inputs, folder, lambda _name: False) as names:
         from compressor.commands.folders import export_folder
 
@@ -211,7 +212,7 @@ def verify(
         from compressor.packaging.inspection import verify_package
 
         rows, known = names.get("eval"), names.get("teacher")
-        return verify_package(Path(package).expanduser(), eval=rows, teacher=known, **values)
+        return verify_package(user_path(package), eval=rows, teacher=known, **values)
 
 
 @_door
@@ -240,7 +241,7 @@ def _tables(recipe: "AnyPath | Recipe | None") -> dict[str, Any]:
         from compressor.recipe.shipped import base
 
         name = fspath(recipe)
-        return base(str(Path(name).expanduser()) if name.startswith("~") else name)
+        return base(str(user_path(name)) if name.startswith("~") else name)
     from compressor.recipe.recipe import Recipe
 
     if not isinstance(recipe, Recipe):

@@ -67,7 +67,7 @@ def _pooled(output: Any, batch: dict[str, torch.Tensor], pooling: Pooling) -> to
 def predictor(
     model: "PreTrainedModel", tokenizer: "Tokenizer", max_length: int, pooling: Pooling | None
 ) -> Callable[[list[str], list[str] | None], npt.NDArray[np.float32]]:
-    """Return a function from texts (and pairs) to outputs, as ``compressor.tasks.metrics`` takes it."""
+    """Return a function from texts (and pairs) to outputs, as ``compressor.scoring.evaluate`` takes it."""
 
     def run(texts: list[str], pairs: list[str] | None) -> npt.NDArray[np.float32]:
         table = Table(texts=texts, pairs=pairs, labels=None, columns={}, sha256="", source="")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
-from compressor.packaging.parity import OUTPUT_OF, compare_graphs, sample_rows
+from compressor.packaging.parity import compare_graphs, sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -64,7 +64,7 @@ def export_folder(
     scheme = scheme_of(quantize, embedding_bits, block_size)
     info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
     table = sample_rows(eval, text_column, pair_column)
-    length = max_length or info.max_length
+    length, spec = max_length or info.max_length, info.spec(pair=table.pairs is not None)
     with new_folder(out_dir, overwrite) as part:
         model_path = part / "model.onnx"
         exported, optimized = export_graph(info, model_path, length, allow_pickle=allow_pickle)
@@ -76,10 +76,10 @@ def export_folder(
             "version": EXPORT_VERSION,
             "task": info.task,
             "kind": info.kind,
-            "labels": list(info.labels) if info.kind == "classification" else [],
+            "labels": list(spec.labels),
             "max_length": length,
             "inputs": list(exported.inputs),
-            "output": OUTPUT_OF[info.kind],
+            "output": spec.head().answer,
             "pooling": info.pooling._asdict() if info.pooling else None,
             "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
             "operators": optimized.ops_after,
@@ -92,7 +92,7 @@ def export_folder(
             made[f"{quantized['scheme']} .ort"] = write_ort(model_path, small, scheme).path
         settings = Tokenizer.from_file(str(part / "tokenizer.json")), length, exported.inputs
         predict = predictor(load_model(info, allow_pickle), settings[0], length, info.pooling)
-        parity, violations = compare_graphs(info.kind, predict, model_path, made, settings, table)
+        parity, violations = compare_graphs(spec, predict, model_path, made, settings, table)
         facts |= {"parity": parity, "violations": violations}
         write_json(part / "export.json", facts)
     sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}

@@ -178,7 +178,7 @@ def student_shape(
     return sizing.choose(
         info.shape,
         student,
-        sizing.with_blocks(quantize, info.kind),
+        sizing.with_blocks(quantize, info.answers.block_size),
         None,
         sizing.vocabulary_range(least_size(teacher, kind), texts),
         max_length + info.family.position_offset,

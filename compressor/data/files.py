@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.data.formats import Rows, from_csv, from_json, from_text, from_tsv
+from compressor.files import user_path
 from compressor.refused import Refused
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def read_rows(source: str, named: Iterable[str], *, split: str, revision: str | 
         revision: branch, tag or commit of a hub data set.
         offline: use only what is already in the hub cache.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
     if path.is_file():

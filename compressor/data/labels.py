@@ -89,6 +89,7 @@ def label_ids(
     source: str,
     *,
     names: Sequence[str] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[int]:
     """Return the teacher's id of every label.
 
@@ -97,6 +98,7 @@ def label_ids(
         id2label: the teacher's names by id.
         source: the file or data set, for messages.
         names: the data set's own names by id where it has them; used when the teacher's are only LABEL_0, LABEL_1 ...
+        rows: the number of each label's row, for messages; None: counted from 1.
 
     Raises:
         ValueError: naming the first row whose label is unknown, the label, and the known ones.
@@ -109,7 +111,8 @@ def label_ids(
             return [index for label in labels if (index := found[str(label)]) is not None]
         if _n_known(found) > _n_known(best):
             best = found
-    row, unknown = next((row, str(label)) for row, label in enumerate(labels, start=1) if best[str(label)] is None)
+    numbered = zip(rows or range(1, len(labels) + 1), map(str, labels), strict=True)
+    row, unknown = next((row, label) for row, label in numbered if best[label] is None)
     raise Refused(_unknown_label(source, row, unknown, list(id2label.values())))
 
 
@@ -121,10 +124,10 @@ def _lookups(teacher: Sequence[str], names: Sequence[str] | None) -> Iterator[Ca
     """Yield the rules in the order in which they are tried."""
     exact = {name.strip(): index for index, name in enumerate(teacher)}
     yield lambda label: exact.get(label.strip())
-    by_name = {_plain(name): index for index, name in enumerate(teacher)}
+    by_name = {plain_name(name): index for index, name in enumerate(teacher)}
     if len(by_name) < len(teacher):  # "a" and "A" are two classes here
         by_name = exact
-    yield lambda label: by_name.get(_plain(label))
+    yield lambda label: by_name.get(plain_name(label))
     numbers = [_number_in(name) for name in teacher]
     if None not in numbers and len(set(numbers)) == len(numbers):
         by_number = {value: index for index, value in enumerate(numbers)}
@@ -135,12 +138,12 @@ def _lookups(teacher: Sequence[str], names: Sequence[str] | None) -> Iterator[Ca
         yield lambda label: {"false": 0, "true": 1}.get(label.strip().lower())
     is_generic = all(_GENERIC.fullmatch(name) for name in teacher)
     if is_generic and names is not None and len(names) == len(teacher):
-        by_data = {_plain(name): index for index, name in enumerate(names)}
-        yield lambda label: by_data.get(_plain(label))
-    yield lambda label: _by_beginning(_plain(label), by_name)
+        by_data = {plain_name(name): index for index, name in enumerate(names)}
+        yield lambda label: by_data.get(plain_name(label))
+    yield lambda label: _by_beginning(plain_name(label), by_name)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name without case and with one kind of word separator; the sign of "-1" is none."""
     return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", name.strip()).casefold()
 

@@ -113,7 +113,7 @@ def _wide_model(context: Context, family: Family) -> "PreTrainedModel":
     keys = [family.config[name] for name in ("hidden", "heads", "ffn")]
     for key in [*keys, *(["embedding_size"] if context.model_type == "electra" else [])]:
         setattr(config, key, getattr(theirs, key))
-    arguments = family.without_pooler if context.spec.kind == "embedding" else {}
+    arguments = {} if context.spec.has_head else family.without_pooler
     with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
         model: PreTrainedModel = type(context.student)(config, **arguments)
     return model.float().train(context.student.training)
@@ -152,7 +152,7 @@ def _add_compactors(
     for slot in mapped:
         names, values = ["", ""], {}
         for position, axis in enumerate(slot.axes):
-            if axis.kind in ("", "embedding"):
+            if axis.along in ("", "embedding"):
                 continue
             module = slot.name.rpartition(".")[0]
             name = TABLES if slot.role == "table" else f"{module}/{('left', 'right')[position]}"
@@ -166,7 +166,7 @@ def _add_compactors(
 
 def _mask_norms(model: nn.Module, slots: Iterable[Slot]) -> None:
     for slot in slots:
-        if slot.is_norm and not slot.is_bias and slot.axes[0].kind in ("residual", "head"):
+        if slot.is_norm and not slot.is_bias and slot.axes[0].along in ("residual", "head"):
             path, _, name = slot.name.removesuffix(".weight").rpartition(".")
             parent = model.get_submodule(path)
             setattr(parent, name, MaskedLayerNorm(getattr(parent, name)))

@@ -105,12 +105,12 @@ def find_groups(slots: Iterable[Slot], teacher: Shape, student: Shape, strategy:
     n_coarse = 2 * (teacher.heads - student.heads) if is_blockwise else COARSE_STEPS
     found = {}
     for axis in (axis for slot in slots for axis in slot.axes):
-        if axis.kind in ("residual", "head"):
-            n_choices = n_coarse if axis.kind == "residual" else FINE_STEPS
+        if axis.along in ("residual", "head"):
+            n_choices = n_coarse if axis.along == "residual" else FINE_STEPS
             found[axis.group] = Group(axis.group, teacher.hidden, student.hidden, n_choices)
-        elif axis.kind == "inner":
+        elif axis.along == "inner":
             found[axis.group] = Group(axis.group, teacher.hidden, student.hidden, n_coarse, teacher.heads, is_blockwise)
-        elif axis.kind == "ffn":
+        elif axis.along == "ffn":
             found[axis.group] = Group(axis.group, teacher.ffn, student.ffn, FINE_STEPS)
     return list(found.values())
 

@@ -50,7 +50,7 @@ def trace(context: Context, student: "PreTrainedModel", *, mixes_layers: bool = 
     """
     assert context.teacher is not None
     family = family_of(context.model_type)
-    n_labels = 0 if context.spec.kind == "embedding" else int(student.config.num_labels)
+    n_labels = int(student.config.num_labels) if context.spec.has_head else 0
     theirs, ours = (shape_of(model.config.to_dict(), n_labels) for model in (context.teacher, student))
     groups: Sequence[Sequence[int]]
     if mixes_layers:
@@ -93,7 +93,7 @@ class Starts:
     def new(self, slot: Slot, position: int, n_student: int, by_heads: bool) -> Tensor:
         """Return the start of a side of its own, of the slot's axis at ``position``; see ``side``."""
         axis, n_teacher = slot.axes[position], self.ancestry.sources[slot.name].shape[1 + position]
-        heads = self.ancestry.student.heads if by_heads and axis.kind == "inner" else 0
+        heads = self.ancestry.student.heads if by_heads and axis.along == "inner" else 0
         return self.side(axis, n_student, n_teacher, heads, is_silent=slot.role == "key")
 
     def side(self, axis: Axis, n_student: int, n_teacher: int, heads: int = 0, *, is_silent: bool = False) -> Tensor:
@@ -130,15 +130,15 @@ class Starts:
         return found
 
     def _kept(self, axis: Axis) -> Index:
-        if axis.kind == "inner":
+        if axis.along == "inner":
             return self.kept.inner[axis.layer]
-        if axis.kind == "ffn":
+        if axis.along == "ffn":
             return self.kept.units[axis.layer]
-        assert axis.kind in ("residual", "head"), axis
+        assert axis.along in ("residual", "head"), axis
         return self.kept.coordinates
 
     def _teacher_group(self, axis: Axis) -> str:
-        return axis.kind if axis.layer < 0 else f"{axis.kind}.{self.kept.layers[axis.layer]}"
+        return axis.along if axis.layer < 0 else f"{axis.along}.{self.kept.layers[axis.layer]}"
 
 
 def selection(kept: Index, n_teacher: int) -> Tensor:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from compressor.models.families import n_passes
+from compressor.scoring.contract import Weights
 from compressor.training import objective as base
 from compressor.training.contract import Context, MethodOptions, Wants, model_inputs
-from compressor.training.imitation import Imitation, Weights, without_dropout
+from compressor.training.imitation import Imitation, without_dropout
 
 
 @dataclass(frozen=True)

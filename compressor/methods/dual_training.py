@@ -29,10 +29,11 @@ from compressor.mixing.teacher import MaskedHead, MixedOptions, MixedTeacher, li
 from compressor.models.families import family_of, n_passes
 from compressor.models.slots import pick_layers
 from compressor.refused import Refused
+from compressor.scoring.contract import Weights
 from compressor.student.copied import mapped_table
 from compressor.training import objective as base
 from compressor.training.contract import Context, Mixing, Wants, check_choice, model_inputs
-from compressor.training.imitation import Imitation, Weights, live_states, without_dropout
+from compressor.training.imitation import Imitation, live_states, without_dropout
 
 logger = logging.getLogger(__name__)
 CACHED = ("labels", "teacher_output", "teacher_states", "teacher_units")
@@ -76,7 +77,7 @@ class Objective(base.Objective):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
         vocab_map, model = live_teacher("dual_training", context)
-        self.student, self.options, self.kind = context.student, options, context.spec.kind
+        self.student, self.options = context.student, options
         is_masked = options.objective == "mlm"
         self.mixing = Mixing(options.mix, options.mix_ramp, options.masked if is_masked else 0.0, options.every)
         for each in (self.student, model):

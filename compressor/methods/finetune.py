@@ -1,13 +1,14 @@
 """Train on the labels alone: no teacher.
 
-loss = cross-entropy(logits, label) for classes, mean squared error for a score. It makes teachers (``tenmeg
-finetune``), and it is the student-from-scratch arm of every comparison. It refuses sentence embeddings, which have no
-labels.
+    loss = cross-entropy(logits, label)          classes; of each label by itself where a row has several
+         = mean squared error                     a score
+
+It makes teachers (``tenmeg finetune``), and it is the student-from-scratch arm of every comparison. It refuses sentence
+embeddings, which have no labels.
 """
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from compressor.refused import Refused
@@ -31,17 +32,13 @@ class Objective(base.Objective):
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
-        if context.spec.kind == "embedding":
+        if not context.spec.needs_labels:
             raise Refused(
                 "method 'finetune' got a sentence encoder, expected a task with labels. Use --method distill."
             )
-        self.student = context.student
-        self.is_regression = context.spec.kind == "regression"
-        self.options = options
+        self.student, self.spec, self.options = context.student, context.spec, options
 
     def forward(self, labels: Tensor, **batch: Tensor) -> dict[str, Tensor]:
-        """Return the one term ``labels``; ``labels`` is (batch,) of class ids or scores."""
+        """Return the one term ``labels``; ``labels`` are the targets of the task, (batch,) or (batch, values)."""
         logits = self.student(**model_inputs(batch)).logits.float()  # (batch, classes)
-        if self.is_regression:
-            return {"labels": F.mse_loss(logits.squeeze(-1), labels.float())}
-        return {"labels": F.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)}
+        return {"labels": self.spec.label_loss(logits, labels, self.options.label_smoothing)}

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 from compressor.models.families import n_passes, pattern
 from compressor.refused import Refused
+from compressor.scoring.contract import Weights
+from compressor.scoring.losses import unit_mse
 from compressor.training import objective as base
 from compressor.training.contract import Context, Depths, MethodOptions, Wants, check_choice, check_shares, model_inputs
-from compressor.training.imitation import Imitation, Weights, without_dropout
-from compressor.training.losses import unit_mse
+from compressor.training.imitation import Imitation, without_dropout
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12

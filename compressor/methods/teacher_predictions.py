@@ -16,7 +16,7 @@ teacher gets right (wrong): that is 0 here; they may be numbers, or those that t
 
 A teacher is nearly always right on the rows that it has learned. ``out_of_fold = 5`` with ``base``, the pretrained
 model that it was made from, labels every row by a teacher that has not seen it. Refuses sentence embeddings, rows
-without labels, and to be the last stage, whose student could not answer.
+without labels or with several, and to be the last stage, whose student could not answer.
 """
 
 import logging
@@ -34,6 +34,7 @@ from compressor.data.table import Table
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
+from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import read_base
 from compressor.training import objective as base
 from compressor.training.contract import (
@@ -136,13 +137,9 @@ class Options(MethodOptions):
             ValueError: for a sentence encoder, for options that a score has no use for, for a last stage that leaves
                 the student without a trained head, and for more parts than rows.
         """
-        if info.kind == "embedding":
-            raise Refused(
-                f"method {METHOD!r} got a sentence encoder, expected a task with labels: without them no prediction is "
-                "right or wrong. Use --method distill."
-            )
+        _check_task(info.answers)
         given = [name for name in ("t1", "t2", "published") if getattr(self, name)]
-        if info.kind == "regression" and given:
+        if given and not info.answers.has_classes:
             raise Refused(
                 f"recipe: [[stage]] {METHOD!r} has {given[0]}, but the teacher predicts a score, which has no "
                 f"confidence: its rows are labelled by terciles of the error. Leave out {given[0]}."
@@ -171,12 +168,9 @@ class Objective(base.Objective):
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
-        if context.spec.kind == "embedding":
-            raise Refused(
-                f"method {METHOD!r} got a sentence encoder, expected a task with labels. Use --method distill."
-            )
+        _check_task(type(context.spec))
         self.student, self.options = context.student, options
-        self.is_regression = context.spec.kind == "regression"
+        self.is_regression = not context.spec.has_classes
         without_dropout(self.student, options.dropout)
         projection = last_projection(self.student)
         self.classes = nn.Linear(projection.in_features, len(ERRORS if self.is_regression else CLASSES))
@@ -233,6 +227,20 @@ class Objective(base.Objective):
             hook.remove()
         logits = self.classes(read[0]).float()  # (batch, classes of rows)
         return {"predictions": F.cross_entropy(logits, labels)}
+
+
+def _check_task(task: type[TaskSpec]) -> None:
+    """Refuse tasks in which no single answer of a row is right or wrong."""
+    if not task.needs_labels:
+        raise Refused(
+            f"method {METHOD!r} got a sentence encoder, expected a task with labels: without them no prediction is "
+            "right or wrong. Use --method distill."
+        )
+    if task.several_labels:
+        raise Refused(
+            f"method {METHOD!r} got a task with several labels a row, expected one answer a row, which is right or "
+            "wrong as a whole. Use --method distill."
+        )
 
 
 def last_projection(student: nn.Module) -> nn.Linear:

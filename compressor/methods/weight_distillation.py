@@ -76,7 +76,7 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
         values: dict[str, Tensor] = {}
         sides = ["", ""]
         for position, axis in enumerate(slot.axes):
-            if axis.kind in ("", "embedding"):
+            if axis.along in ("", "embedding"):
                 continue
             is_shared = options.tied_bias and slot.is_bias and not slot.is_norm
             owner = f"{slot.name.removesuffix('bias')}weight" if is_shared else slot.name

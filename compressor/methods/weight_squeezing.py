@@ -90,10 +90,10 @@ def build_maps(context: Context, ancestry: Ancestry, options: Options) -> MapSet
         values: dict[str, Tensor] = {}
         sides = ["", ""]
         for position, axis in enumerate(slot.axes):
-            if axis.kind in ("", "embedding"):
+            if axis.along in ("", "embedding"):
                 continue
             name = f"{slot.name}/{('left', 'right')[position]}"
-            if options.tied and axis.kind == "residual":
+            if options.tied and axis.along == "residual":
                 name = "residual"
             if name not in maps.values:
                 values[name] = starts.new(slot, position, shapes[slot.name][position], is_by_heads)
@@ -116,7 +116,7 @@ def is_mapped(slot: Slot, options: Options) -> bool:
     if slot.role == "table":
         return options.tables == "teacher"
     if slot.is_norm:
-        return options.map_layernorm and slot.axes[0].kind != "embedding"
+        return options.map_layernorm and slot.axes[0].along != "embedding"
     if slot.is_bias:
-        return options.map_biases and slot.axes[0].kind != ""
+        return options.map_biases and slot.axes[0].along != ""
     return True

@@ -119,7 +119,7 @@ def find_pairs(family: Family, student: "PreTrainedModel", teacher: "PreTrainedM
         both = zip(ours[slot.name], theirs[slot.sources[0]], strict=True)
         sizes = [f"{n_theirs}_{n_ours}" for n_ours, n_theirs in both]
         left, right = (
-            f"{side}_{sizes[position]}" if position < len(slot.axes) and slot.axes[position].kind else ""
+            f"{side}_{sizes[position]}" if position < len(slot.axes) and slot.axes[position].along else ""
             for position, side in enumerate(("left", "right"))
         )
         pairs.append(Pair(slot.name, slot.sources[0], left, right))

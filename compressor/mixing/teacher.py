@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from compressor.batches.outputs import takes_segments
 from compressor.models.checkpoint import weight_files
 from compressor.refused import Refused
+from compressor.scoring.contract import Weights
 from compressor.training.contract import Context, MethodOptions, Wants, check_choice, check_shares
-from compressor.training.imitation import Weights
 from vocab.mapping import VocabMap
 
 if TYPE_CHECKING:

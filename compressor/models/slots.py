@@ -60,14 +60,14 @@ HEAD_MODULES: Mapping[str, str] = {
 class Axis(NamedTuple):
     """A width that one axis of a tensor runs over."""
 
-    kind: str  # "residual", "inner", "ffn", "head", "embedding"; "" for what is no width
+    along: str  # "residual", "inner", "ffn", "head", "embedding"; "" for what is no width
     layer: int = -1  # of the student, for the kinds that every layer has one of
     reads: bool = False  # whether the tensor reads along it (columns of a matrix) or writes
 
     @property
     def group(self) -> str:
         """The name that all tensors along the same width share, such as ``ffn.3``; "" for what is no width."""
-        return f"{self.kind}.{self.layer}" if self.layer >= 0 and self.kind else self.kind
+        return f"{self.along}.{self.layer}" if self.layer >= 0 and self.along else self.along
 
 
 class Slot(NamedTuple):
@@ -179,10 +179,10 @@ def _role(family: Family, inner: str, layer: int) -> str:
 
 
 def _axes(role: str, layer: int, n_axes: int, is_narrow: bool) -> tuple[Axis, ...]:
-    kinds = ROLE_AXES[role][:n_axes]
+    widths = ROLE_AXES[role][:n_axes]
     if is_narrow and role in ("table", "embedding_norm"):
-        kinds = tuple("embedding" if kind == "residual" else kind for kind in kinds)
+        widths = tuple("embedding" if width == "residual" else width for width in widths)
     return tuple(
-        Axis(kind, layer if kind in PER_LAYER else -1, reads=position == 1 and role != "table")
-        for position, kind in enumerate(kinds)
+        Axis(width, layer if width in PER_LAYER else -1, reads=position == 1 and role != "table")
+        for position, width in enumerate(widths)
     )

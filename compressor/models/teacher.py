@@ -12,11 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.files import hash_files
+from compressor.files import hash_files, user_path
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
 from compressor.models.families import Family, family_of, shape_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
+from compressor.scoring.contract import TaskSpec
+from compressor.scoring.registry import kind_of, known_tasks, load_kind
 from exporters.pooling import Pooling, read_pooling
 from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
@@ -39,7 +41,7 @@ class TeacherInfo:
     revision: str | None
     config: dict[str, Any]
     task: str
-    kind: str  # classification, regression or embedding
+    kind: str  # of task, a file in compressor/tasks
     labels: tuple[str, ...]
     pooling: Pooling | None
     max_length: int  # the longest input it can take, in its own tokens
@@ -50,6 +52,15 @@ class TeacherInfo:
     def family(self) -> Family:
         """What is known of its architecture; ``read_teacher`` has refused those that do not serve."""
         return family_of(self.config["model_type"], for_export=True)
+
+    @property
+    def answers(self) -> type[TaskSpec]:
+        """What is known of its kind of task."""
+        return load_kind(self.kind)
+
+    def spec(self, *, pair: bool, scored: bool = True, metric: str | None = None) -> TaskSpec:
+        """Return its task; the arguments are those of ``TaskSpec.of``."""
+        return self.answers.of(self.labels, pair=pair, scored=scored, metric=metric)
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -74,9 +85,11 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
     family = family_of(str(config.get("model_type")), for_export=for_export)
     pooling = _pooling(folder)
     task = section.task or infer_task(config, pooling)
-    labels = () if task == "feature-extraction" else _labels(config)
-    kind = "embedding" if task == "feature-extraction" else "regression" if len(labels) == 1 else "classification"
-    if task == "feature-extraction" and pooling is None:
+    kind = kind_of(task, config)
+    labels = _labels(config) if kind.has_head else ()
+    if kind.has_head:
+        pooling = None
+    elif pooling is None:
         pooling = Pooling("mean", normalize=True)
         logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
     shape = shape_of(config, n_labels=len(labels), for_export=for_export)
@@ -88,9 +101,9 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         revision=section.revision,
         config=config,
         task=task,
-        kind=kind,
+        kind=kind.kind,
         labels=labels,
-        pooling=pooling if task == "feature-extraction" else None,
+        pooling=pooling,
         max_length=_max_length(folder, shape.positions - family.position_offset),
         shape=shape,
         hashes=hash_files(folder),
@@ -99,7 +112,7 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
 
 def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bool = False) -> Path:
     """Return the folder of a checkpoint, downloading a hub id first."""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -134,10 +147,11 @@ def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
     if model_class is None:
         raise Refused(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
     task = str(TasksManager.infer_task_from_model(model_class))
-    if task not in ("text-classification", "feature-extraction"):
+    known = known_tasks()
+    if task not in known:
         raise Refused(
-            f"teacher: {names[0]} is made for {task}, expected text-classification or feature-extraction. "
-            "Fine-tune it first with 'tenmeg finetune', or give --task feature-extraction."
+            f"teacher: {names[0]} is made for {task}, expected {' or '.join(known)}. Fine-tune it first with 'tenmeg "
+            "finetune', or give --task feature-extraction."
         )
     return task
 
@@ -162,7 +176,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
     """Return the frozen model in float32, in evaluation mode."""
-    auto_class, extra = auto_class_of(info.task, info.family)
+    auto_class, extra = auto_class_of(info.answers, info.family)
     how = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
     where = f"teacher: the weights in {info.folder}"
     model = read_model(auto_class, info.folder, where, info.config["model_type"], allow_pickle, **how)
@@ -176,15 +190,13 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     return model.eval()
 
 
-def auto_class_of(task: str, family: Family) -> tuple[Any, dict[str, bool]]:
+def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, bool]]:
     """Return the class of transformers that opens a task's models, and what it is told: an encoder has no pooler."""
     import transformers
 
     import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
-    if task == "feature-extraction":
-        return transformers.AutoModel, family.without_pooler
-    return transformers.AutoModelForSequenceClassification, {}
+    return getattr(transformers, kind.model_class), {} if kind.has_head else family.without_pooler
 
 
 def read_model(model_class: Any, folder: Path, where: str, model_type: str, allow_pickle: bool, **how: Any) -> Any:
@@ -223,11 +235,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
-    if config.get("problem_type") == "multi_label_classification":
-        raise Refused(
-            "teacher: problem_type is multi_label_classification, expected one label per row or a score. "
-            "Several labels per row are not supported."
-        )
     names = config.get("id2label")
     if not names:
         return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))

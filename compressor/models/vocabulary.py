@@ -8,12 +8,11 @@ do something else than the teacher's (``vocab.roles``). No torch here.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from compressor.files import sha256_file
+from compressor.files import sha256_file, user_path
 from compressor.models.checkpoint import tokenizer_config
 from compressor.refused import Refused
 from vocab.roles import Roles, role_problems, roles_of
@@ -67,7 +66,7 @@ def read_vocabulary(path: str) -> GivenVocabulary:
         FileNotFoundError: if there is none.
         ValueError: if it cannot be read.
     """
-    place, source = Path(path).expanduser(), f"--vocab-from {path}"
+    place, source = user_path(path), f"--vocab-from {path}"
     file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
         got = "holds no tokenizer.json" if place.is_dir() else "does not exist"

@@ -8,17 +8,16 @@ TF-IDF vectors themselves, judged on scored pairs only. Deterministic; refuses t
 
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from compressor.data.labels import check_classes
 from compressor.data.table import Table
 from compressor.refused import Refused
-from compressor.tasks.metrics import Array, score, targets_of
-from compressor.tasks.spec import TaskSpec
+from compressor.scoring.contract import Array, TaskSpec
+from compressor.scoring.evaluate import score
+from compressor.scoring.metrics import correlations
 
 N_TIMED = 200
 N_WARMUP = 10
@@ -34,13 +33,6 @@ class Baseline(NamedTuple):
     n_features: int
     p50_ms: float
     p95_ms: float
-
-
-class _Linear(Protocol):
-    coef_: Array
-    intercept_: Array
-
-    def fit(self, features: _Sparse, targets: Sequence[float]) -> object: ...
 
 
 class _Model(NamedTuple):
@@ -70,21 +62,19 @@ def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed
         max_bytes: keep only as many terms as fit; None: all.
         seed: for the solver.
     """
-    if spec.kind != "embedding" and train.labels is None:
+    if spec.needs_labels and train.labels is None:
         raise Refused(f"{train.source}: TF-IDF needs labelled training rows. Name the labels with --label-column.")
-    texts = train.texts + (train.pairs or [] if spec.pair or spec.kind == "embedding" else [])
-    n_classes = len(spec.labels)
-    n_outputs = {"embedding": 0, "regression": 1, "classification": 1 if n_classes == 2 else n_classes}[spec.kind]
-    n_coefficients = n_outputs * (2 if spec.pair and spec.kind != "embedding" else 1)
+    is_linear = spec.n_linear() > 0
+    texts = train.texts + (train.pairs or [] if spec.pair or not is_linear else [])
+    n_coefficients = spec.n_linear() * (2 if spec.pair else 1)
     vectorizer = _vectorizer(texts, n_coefficients, max_bytes, train.source)
     model = _Model(vectorizer, None, None)
-    if spec.kind != "embedding":
+    if is_linear:
         model = _fit(model, train, spec, seed)
     metrics = _metrics(model, eval, spec)
     p50, p95 = _latency(model, eval, spec)
-    names = {"classification": "logistic regression", "regression": "ridge regression", "embedding": "cosine"}
     n_features = len(vectorizer.vocabulary_)
-    return Baseline(f"TF-IDF + {names[spec.kind]}", metrics, _measured_bytes(model), n_features, p50, p95)
+    return Baseline(f"TF-IDF + {spec.baseline}", metrics, _measured_bytes(model, spec.n_linear()), n_features, p50, p95)
 
 
 # Any: scikit-learn has no types.
@@ -111,28 +101,12 @@ def _vectorizer(texts: list[str], n_coefficients: int, max_bytes: int | None, so
 
 
 def _fit(model: _Model, train: Table, spec: TaskSpec, seed: int) -> _Model:
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    targets = targets_of(train, spec)
+    targets = spec.targets(train)
     assert targets is not None
+    spec.check_training(train)
     features = model.features(train.texts, train.pairs if spec.pair else None)
-    if spec.kind == "regression":
-        linear: _Linear = Ridge(alpha=1.0, solver="sparse_cg", random_state=seed)
-        linear.fit(features, targets)
-        return _Model(model.vectorizer, _single(linear.coef_.reshape(-1, 1)), _single(np.atleast_1d(linear.intercept_)))
-    assert train.labels is not None
-    check_classes(train.labels, train.source)
-    linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3, random_state=seed)
-    linear.fit(features, targets)
-    weights, bias = linear.coef_.T, linear.intercept_  # (features, classes seen or 1), (classes seen or 1,)
-    if weights.shape[1] == 1:
-        weights, bias = np.hstack([-weights, weights]), np.concatenate([-bias, bias])
-    seen = sorted(set(targets))
-    columns = [int(index) for index in seen]
-    full = np.zeros((weights.shape[0], len(spec.labels)), dtype=np.float32)
-    full_bias = np.full(len(spec.labels), -1e9, dtype=np.float32)  # a class without training rows is never answered
-    full[:, columns], full_bias[columns] = weights, bias
-    return _Model(model.vectorizer, full, full_bias)
+    weights, bias = spec.fit_linear(features, targets, seed)
+    return _Model(model.vectorizer, _single(weights), _single(bias))
 
 
 def _pair_features(first: _Sparse, second: _Sparse) -> _Sparse:
@@ -144,24 +118,23 @@ def _pair_features(first: _Sparse, second: _Sparse) -> _Sparse:
 
 
 def _metrics(model: _Model, table: Table, spec: TaskSpec) -> dict[str, float]:
-    targets = targets_of(table, spec)
+    targets = spec.targets(table)
     if targets is None:
         return {}
-    if spec.kind != "embedding":
+    if model.weights is not None:
         return score(model.outputs(table.texts, table.pairs if spec.pair else None), targets, spec)
     assert table.pairs is not None
     first, second = (model.vectorizer.transform(texts) for texts in (table.texts, table.pairs))
-    cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1, 1)  # (rows, 1)
-    return score(cosines, targets, TaskSpec("text-classification", "regression", (), "spearman", pair=True))
+    cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1)  # (rows,)
+    return correlations(cosines.astype(np.float64), np.asarray(targets))
 
 
-def _measured_bytes(model: _Model) -> int:
+def _measured_bytes(model: _Model, n_outputs: int) -> int:
     """Write what a device needs to a file and return its size."""
     terms = "\n".join(model.vectorizer.get_feature_names_out()) + "\n"
     parts = [terms.encode(), _single(model.vectorizer.idf_).tobytes()]
     if model.weights is not None and model.bias is not None:
-        # Of two classes the second says it all: the first is its negative.
-        n_first = 1 if model.weights.shape[1] == 2 else 0
+        n_first = model.weights.shape[1] - n_outputs  # of two classes the second says it all
         parts += [model.weights[:, n_first:].tobytes(), model.bias[n_first:].tobytes()]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tfidf.bin"
@@ -177,7 +150,7 @@ def _latency(model: _Model, table: Table, spec: TaskSpec) -> tuple[float, float]
         text = [table.texts[index]]
         pair = [table.pairs[index]] if table.pairs is not None and spec.pair else None
         start = time.perf_counter()
-        if spec.kind == "embedding":
+        if model.weights is None:
             model.vectorizer.transform(text)
         else:
             model.outputs(text, pair).argmax(axis=1)

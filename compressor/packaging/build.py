@@ -33,7 +33,7 @@ def export_graph(
     from exporters.to_onnx import export_model
 
     folder = model_dir or info.folder
-    exported = export_model(folder, path, info.task, max_length, info.pooling, allow_pickle=allow_pickle)
+    exported = export_model(folder, path, info.kind, max_length, info.pooling, allow_pickle=allow_pickle)
     return exported, optimize(path, path)
 
 
@@ -50,6 +50,7 @@ def quantize_graph(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
 def package_export(source: Path, table: "Table", part: Path) -> None:
     """Write the package of an export folder into the empty folder ``part``."""
     from compressor.report.report import model_card
+    from compressor.scoring.registry import task_spec
     from exporters.measuring.machine import versions
     from exporters.package import PackageInfo, make_cases, write_package
 
@@ -73,11 +74,12 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
         teacher=facts["teacher"],
         versions=versions(),
     )
-    pairs = table.pairs if facts["kind"] != "embedding" else None
-    cases = make_cases(model_path, source, details, table.texts[:40], pairs[:40] if pairs else None)
-    if facts["kind"] == "classification":  # answers that rounding on another processor cannot turn
-        cases = sorted(cases, key=lambda case: sorted(case.output)[-2] - sorted(case.output)[-1])
-    task = {**{name: facts[name] for name in ("task", "labels", "max_length")}, "pair": pairs is not None}
+    spec = task_spec(facts["kind"], facts["labels"], pair=table.pairs is not None)
+    asked = spec.asked(table)
+    cases = make_cases(model_path, source, details, asked.texts[:40], asked.pairs[:40] if asked.pairs else None)
+    # First answers that rounding on another processor cannot turn.
+    cases = sorted(cases, key=lambda case: -spec.margin(case.output))
+    task = {**{name: facts[name] for name in ("task", "labels", "max_length")}, "pair": asked.pairs is not None}
     card = model_card({"recipe": {"teacher": {"path": facts["teacher"]["name"]}}, "task": task, "quantization": bits})
     part.rmdir()  # write_package makes it
     write_package(model_path, source, read_json(source / "config.json"), details, cases[:N_CASES], card, part)

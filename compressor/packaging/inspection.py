@@ -17,7 +17,7 @@ from exporters.budget import Budget, Measurement, parse_latency, parse_size, vio
 
 if TYPE_CHECKING:
     from compressor.data.table import Table
-    from compressor.tasks.spec import TaskSpec
+    from compressor.scoring.contract import TaskSpec
     from edge_demo.runtime import Package
 
 DEFAULTS = MeasureSection()
@@ -72,6 +72,7 @@ def verify_package(
 ) -> dict[str, Any]:
     """Open a package (hashes and self-test), score it on labelled rows, and list the promises that it breaks."""
     from compressor.data.table import read_table
+    from compressor.scoring.registry import load_kind
 
     budget = Budget(
         max_bytes=parse_size(max_size) if max_size else None,
@@ -87,7 +88,7 @@ def verify_package(
     if eval is not None:
         table = read_table(
             eval, text_column=text_column, pair_column=pair_column, label_column=label_column, split="validation",
-            needs_label=opened.manifest["kind"] != "embedding",
+            needs_label=load_kind(opened.manifest["kind"]).needs_labels,
         )  # fmt: skip
         found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
         if teacher is not None:
@@ -151,18 +152,19 @@ def time_answers(
 
 def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: bool) -> dict[str, Any]:
     """Return the metrics on the rows at the top level and, where a teacher's score is known, the drop in points."""
-    from compressor.tasks.metrics import evaluate
-    from compressor.tasks.spec import task_spec
+    from compressor.scoring.evaluate import evaluate
+    from compressor.scoring.registry import load_kind
 
     manifest = opened.manifest
-    if manifest["kind"] != "embedding" and not manifest["pair"] and table.pairs is not None:
+    kind = load_kind(manifest["kind"])
+    if kind.reads_pairs and not manifest["pair"] and table.pairs is not None:
         raise Refused(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
     scored = table.labels is not None
-    spec = task_spec(manifest["kind"], manifest["labels"], pair=table.pairs is not None, scored=scored)
+    spec = kind.of(manifest["labels"], pair=table.pairs is not None, scored=scored)
     if manifest["pair"]:
         spec = dataclasses.replace(spec, pair=True)
     theirs, outputs = _teacher_score(teacher, table, spec) if teacher else (None, None)
-    metrics = evaluate(opened.outputs, table, spec, outputs).metrics
+    metrics = evaluate(opened.outputs, table, spec, outputs, manifest["output"]).metrics
     quality = manifest.get("quality") or {}
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
@@ -186,7 +188,7 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
 def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:
     from compressor.batches.outputs import predictor
     from compressor.models.teacher import load_model, read_teacher
-    from compressor.tasks.metrics import evaluate
+    from compressor.scoring.evaluate import measured, outputs_on
 
     info = read_teacher(TeacherSection(path=teacher), for_export=True)
     if info.kind != spec.kind:
@@ -194,7 +196,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
             f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."
         )
     predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling)
-    if spec.metric == "similarity_spearman":  # nothing but the teacher itself to compare with
-        return 1.0, predict([*table.texts, *(table.pairs or [])], None)
-    result = evaluate(predict, table, dataclasses.replace(spec, labels=info.labels or spec.labels))
-    return result.metrics[spec.metric], result.outputs
+    theirs = dataclasses.replace(spec, labels=info.spec(pair=spec.pair).labels)
+    outputs = outputs_on(predict, table, theirs)
+    # Where the rows have nothing to compare with, the teacher is the measure.
+    return measured(outputs, table, theirs).get(spec.metric, 1.0), outputs

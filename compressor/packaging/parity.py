@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data.splits import subset
 from compressor.data.table import Table, read_table
-from compressor.tasks.metrics import Predict
+from compressor.scoring.contract import TaskSpec
+from compressor.scoring.evaluate import Predict
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# The outputs of the graph by kind of task: the one that answers, and the one by which two graphs are compared.
-OUTPUT_OF = {"classification": "probabilities", "regression": "logits", "embedding": "sentence_embedding"}
-COMPARED_OF = {**OUTPUT_OF, "classification": "logits"}
 MAX_ONNX_DIFFERENCE = 1e-3  # of logits or unit vectors, against torch in float32: rounding only
-MIN_TOP1_AGREEMENT = 0.85  # of the quantised model with the float one; --max-drop judges the quality itself
-MIN_COSINE = 0.90
 # Read when no rows are given: parity, self-test cases and timing need some text.
 SAMPLE_TEXTS = (
     "The new train leaves at nine and arrives before noon.",
@@ -39,7 +35,7 @@ def sample_rows(source: str | None, text_column: str | None, pair_column: str | 
 
 
 def compare_graphs(
-    kind: str,
+    task: TaskSpec,
     predict: Predict,
     graph: Path,
     made: Mapping[str, Path],
@@ -49,7 +45,7 @@ def compare_graphs(
     """Compare torch with the float graph, and that with what was made of it.
 
     Args:
-        kind: of the task; it decides what has to agree.
+        task: decides what has to agree.
         predict: torch's answers.
         graph: the float graph.
         made: graphs in fewer bits or another format, by their names in the sentences.
@@ -62,21 +58,15 @@ def compare_graphs(
     from exporters.measuring.answers import graph_predictor
     from exporters.measuring.parity import Limits, check, compare
 
-    asked = [predict, *(graph_predictor(path, *settings, COMPARED_OF[kind]) for path in (graph, *made.values()))]
-    pairs = table.pairs if kind != "embedding" else None
-    torch, onnx, *others = (ask(table.texts, pairs) for ask in asked)
-    allowed = {
-        "classification": {"top1_agreement": MIN_TOP1_AGREEMENT},
-        "embedding": {"cosine_mean": MIN_COSINE},
-        "regression": {"max_abs": max(float(torch.std()), MAX_ONNX_DIFFERENCE)},
-    }
+    compared, asked = task.head().compared, task.asked(table)
+    predictors = [predict, *(graph_predictor(path, *settings, compared) for path in (graph, *made.values()))]
+    torch, onnx, *others = (ask(asked.texts, asked.pairs) for ask in predictors)
     steps = [(torch, onnx, Limits("torch to ONNX", max_abs=MAX_ONNX_DIFFERENCE))]
-    steps += [
-        (onnx, other, Limits(f"ONNX to {name}", **allowed[kind])) for name, other in zip(made, others, strict=True)
-    ]
+    allowed = task.limits(torch)
+    steps += [(onnx, other, Limits(f"ONNX to {name}", **allowed)) for name, other in zip(made, others, strict=True)]
     rows, missed = [], []
     for before, after, limit in steps:
-        parity = compare([after], [before])
+        parity = compare([task.compared(after)], [task.compared(before)])
         rows.append({"step": limit.step, **parity._asdict()})
         missed += check(parity, limit)
     return rows, missed

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from compressor.files import user_path
 from compressor.recipe.errors import sentence
 from compressor.recipe.sections import (
     BudgetSection,
@@ -68,7 +69,7 @@ class Recipe(Section):
     @staticmethod
     def load(path: str | Path) -> "Recipe":
         """Return the recipe in a TOML file, which must name the teacher and the data."""
-        return load(Path(path).expanduser())
+        return load(user_path(path))
 
     def dumps(self) -> str:
         """Return the recipe as TOML; ``parse(recipe.dumps()) == recipe``."""

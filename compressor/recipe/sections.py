@@ -7,7 +7,6 @@ none is written. No torch here.
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -20,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from compressor.files import hash_files, sha256_file
+from compressor.files import hash_files, sha256_file, user_path
 from compressor.refused import Refused
 from exporters.budget import Budget, parse_latency, parse_size
 from exporters.repetition import check_layers, check_repeat
@@ -90,7 +89,7 @@ def _content(value: Any, written: Any, is_held: bool, read: bool) -> Any:  # Any
 
 def held(name: str) -> str:
     """Return a sha256 of what the file or folder of this name holds; a hub id stays as it is."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return hashlib.sha256(json.dumps(hash_files(path), sort_keys=True).encode()).hexdigest()
     return sha256_file(path) if path.is_file() else name

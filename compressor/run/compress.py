@@ -112,14 +112,16 @@ def compress(
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
     model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
     given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}
+    of_task = planned.spec.modules()
     check_key = {**teacher_key, **data_key, **given_key, "recipe": planned.digest}
-    journal.step("check", check_key, (), partial(_check, planned), uses=(plan.__module__,))
+    journal.step("check", check_key, (), partial(_check, planned), uses=(plan.__module__, *of_task))
     vocab_key = {**teacher_key, **data_key, **given_key, "vocab": resolved.digest("vocab")}
     # The first that does something, for it may be refused.
     journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned), shared=True)
     is_cached = any(stage.wants.cache for stage in planned.stages)
     cache_key = {**teacher_key, **data_key, **planned.kept.as_inputs(), "cached": is_cached}
-    journal.step("teacher", cache_key, (), partial(student_steps.run_teacher, planned), resumes=True, shared=True)
+    ask = partial(student_steps.run_teacher, planned)
+    journal.step("teacher", cache_key, (), ask, resumes=True, shared=True, uses=of_task)
     student_key = {
         **teacher_key,
         **data_key,
@@ -130,16 +132,18 @@ def compress(
         **({"start_layers": resolved.student.start_layers} if resolved.student.start_layers else {}),
     }
     start = partial(student_steps.run_student, planned, journal)
-    journal.step("student", student_key, ("vocab",), start, shared=True)
+    journal.step("student", student_key, ("vocab",), start, shared=True, uses=of_task)
     model_step = _train(planned, journal, {**teacher_key, **data_key})
     sources = Sources(planned, journal, model_step)
-    journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export)
+    journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export, uses=of_task)
     bits = {"scheme": planned.scheme.__dict__}
     journal.step("quantize", bits, ("export",), sources.quantize)
     checks = {**data_key, "recipe": resolved.digest("measure", "budget")}
     made = fold_certificates.step_names(resolved.stage)
-    journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify)
-    journal.step("package", {"recipe": planned.digest}, (*made, "verify", "quantize", "vocab"), sources.package)
+    journal.step("verify", checks, (*made, "vocab", "teacher", "export", "quantize"), sources.verify, uses=of_task)
+    journal.step(
+        "package", {"recipe": planned.digest}, (*made, "verify", "quantize", "vocab"), sources.package, uses=of_task
+    )
     if not is_first_process():
         raise SystemExit(0)  # under torchrun only the first process has something left to do
     return _deliver(sources, out_dir)
@@ -208,7 +212,7 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
             "seed": planned.resolved.seed,
         }
         work = partial(student_steps.run_stage, planned, journal, before, number)
-        after, uses = (before, "vocab", "teacher"), stage.modules
+        after, uses = (before, "vocab", "teacher"), (*stage.modules, *planned.spec.modules())
         journal.step(name, inputs, after, work, resumes=True, on_every_process=True, uses=uses)
         before = name
     return before

@@ -25,8 +25,9 @@ from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
-from compressor.tasks.metrics import evaluate, label_array, targets_of
-from compressor.tasks.spec import TaskSpec, task_spec
+from compressor.scoring.contract import TaskSpec
+from compressor.scoring.evaluate import evaluate
+from compressor.scoring.registry import task_spec
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.registry import build_options, load_method
@@ -71,7 +72,7 @@ def finetune(
     }
     result: dict[str, Any] = {}
 
-    work, uses = partial(train_model, prepared, job.seed), ("compressor.methods.finetune",)
+    work, uses = partial(train_model, prepared, job.seed), ("compressor.methods.finetune", *prepared.spec.modules())
     folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True, uses=uses)
     if not is_first_process():
         return result
@@ -105,8 +106,8 @@ def prepare(job: FinetuneJob) -> Prepared:
     labels = () if is_score else collect_labels(train.labels, train.source)
     spec = task_spec("regression" if is_score else "classification", labels, pair=train.pairs is not None)
     for table in (train, evaluation):
-        targets_of(table, spec)
-    info = replace(base, task="text-classification", kind=spec.kind, labels=labels or ("LABEL_0",), pooling=None)
+        spec.targets(table)
+    info = replace(base, task=spec.head().task, kind=spec.kind, labels=labels or ("LABEL_0",), pooling=None)
     max_length = min(base.max_length, job.teacher.max_length or MAX_LENGTH_CAP)
     return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
 
@@ -119,7 +120,7 @@ def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetun
     stage = prepared.stage
     method = load_method(stage.method)
     objective = method.objective_class(Context(model, prepared.spec), build_options(stage.method, stage.options))
-    labels = label_array(prepared.train, prepared.spec.kind, prepared.spec.labels)
+    labels = prepared.spec.target_array(prepared.train)
     segments = takes_segments(prepared.info.config["model_type"])
     collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
     optimisation = optimisation_of(stage, seed)
@@ -152,7 +153,7 @@ def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
             dtype=torch.float32,
             id2label=dict(enumerate(info.labels)),
             label2id={name: index for index, name in enumerate(info.labels)},
-            problem_type="regression" if info.kind == "regression" else "single_label_classification",
+            problem_type=info.answers.problem_type,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # a head for another number of labels
             output_loading_info=True,

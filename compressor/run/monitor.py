@@ -12,7 +12,7 @@ from compressor.batches.outputs import predictor, takes_segments
 from compressor.data import splits
 from compressor.data.table import select, single_texts
 from compressor.run.journal import Journal
-from compressor.tasks.metrics import evaluate
+from compressor.scoring.evaluate import evaluate
 from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def evaluation_batches(planned: "Plan", tokenizer: Tokenizer, pad_id: int) -> li
     (at most FOLD_BATCH, longest row of the batch), int64.
     """
     table = select(planned.evaluation, range(min(FOLD_ROWS, len(planned.evaluation))))
-    if planned.spec.kind == "embedding":
+    if not planned.spec.reads_pairs:
         table = single_texts(table)
     rows = encode_rows(tokenizer, table, planned.max_length)
     collate = Collator(rows, pad_id, takes_segments(planned.info.config["model_type"]))

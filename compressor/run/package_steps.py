@@ -7,7 +7,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.build import export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
-from compressor.packaging.parity import OUTPUT_OF, compare_graphs
+from compressor.packaging.parity import compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.report import model_card
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.run.student_steps import student_tokenizer
+from compressor.scoring.contract import TOLERANCE
+from compressor.scoring.evaluate import evaluate
 from compressor.student.student import load_student
-from compressor.tasks.metrics import evaluate, targets_of
 from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
@@ -39,7 +40,6 @@ from exporters.shape import Scheme
 
 PARITY_ROWS = 200
 N_CASES = 5
-TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Sources:
     @property
     def questions(self) -> Table:
         """The evaluation rows as a device asks them: an encoder reads one text at a time."""
-        table = self.planned.evaluation
-        return replace(table, pairs=None) if self.planned.spec.kind == "embedding" else table
+        return self.planned.spec.asked(self.planned.evaluation)
 
     def export(self, part: Path) -> None:
         """Write the clean float graph."""
@@ -94,7 +93,8 @@ class Sources:
         parities, missed = self._parities(predict)
         draft = self.write(part / "draft", {}, {"metrics": {}})
         package = runtime.load(draft, threads=measured.threads)
-        packaged = evaluate(package.outputs, evaluation, spec, teacher_outputs).metrics
+        answer = spec.head().answer
+        packaged = evaluate(package.outputs, evaluation, spec, teacher_outputs, answer).metrics
         opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
         latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
         beside = self._baselines(part, teacher_outputs) if measured.baselines else []
@@ -137,8 +137,8 @@ class Sources:
             kind=planned.spec.kind,
             max_length=planned.max_length,
             inputs=tuple(export["inputs"]),
-            output=OUTPUT_OF[planned.spec.kind],
-            labels=info.labels if planned.spec.kind == "classification" else (),
+            output=planned.spec.head().answer,
+            labels=planned.spec.labels,
             pooling=info.pooling._asdict() if info.pooling else None,
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
@@ -146,7 +146,7 @@ class Sources:
             inheritance=fold_certificates.manifest_block(self._certificates()),
             recipe_sha256=planned.digest,
             versions=versions(),
-            tolerance=self._tolerance(),
+            tolerance=planned.spec.tolerance(planned.evaluation),
         )
         model_path = self.journal.folder("quantize") / "model.onnx"
         tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
@@ -154,13 +154,6 @@ class Sources:
         config = read_json(self.model_dir / "config.json")
         card = model_card(self.told(checked))
         return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
-
-    def _tolerance(self) -> float:
-        """Return by how much outputs may differ on another processor; a score's tolerance grows with its range."""
-        if self.planned.spec.kind != "regression" or self.planned.evaluation.labels is None:
-            return TOLERANCE
-        values = np.asarray(targets_of(self.planned.evaluation, self.planned.spec), dtype=np.float64)
-        return TOLERANCE * max(1.0, float(np.ptp(values)))
 
     def _quantization(self) -> dict[str, Any]:
         content = read_json(self.journal.folder("quantize") / "quantize.json")
@@ -192,13 +185,13 @@ class Sources:
         return fold_certificates.read(self.journal.steps_dir, fold_certificates.step_names(self.planned.resolved.stage))
 
     def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
-        """Return self-test cases; for classes, of rows whose answer is not on the edge."""
+        """Return self-test cases of rows whose answer is not on the edge of another."""
         table = splits.subset(self.questions, min(8 * N_CASES, len(self.questions)), 0)
         table = select(table, np.argsort([len(text) for text in table.texts], kind="stable").tolist())
         cases = make_cases(model_path, tokenizer_dir, details, table.texts, table.pairs)
-        if self.planned.spec.kind == "classification":
-            clear = [case for case in cases if _margin(case.output) > 4 * TOLERANCE]
-            cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -_margin(case.output))
+        margin = self.planned.spec.margin
+        clear = [case for case in cases if margin(case.output) > 4 * TOLERANCE]
+        cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -margin(case.output))
         return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
 
     def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
@@ -208,14 +201,14 @@ class Sources:
         settings = student_tokenizer(self.journal), self.planned.max_length, inputs
         graph, quantized = (self.journal.folder(step) / "model.onnx" for step in ("export", "quantize"))
         made = {self.planned.scheme.name: quantized}
-        return compare_graphs(self.planned.spec.kind, predict, graph, made, settings, table)
+        return compare_graphs(self.planned.spec, predict, graph, made, settings, table)
 
     def _baselines(self, part: Path, reference: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
         planned = self.planned
         found = []
         limit = planned.resolved.budget.to_budget().max_bytes or planned.choice.n_bytes
-        scored = planned.train.labels is not None or planned.spec.kind == "embedding"
+        scored = planned.train.labels is not None or not planned.spec.needs_labels
         if scored and planned.evaluation.labels is not None:
             simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)
             found.append(simple._asdict())
@@ -230,8 +223,10 @@ class Sources:
             exported, _ = export_graph(info, clean, info.max_length, allow_pickle=allow_pickle)
             quantize_graph(clean, path, Scheme(8, 8))
             tokenizer = info.tokenizer
-            settings = (tokenizer, info.max_length, exported.inputs, OUTPUT_OF[planned.spec.kind])
-            found = evaluate(graph_predictor(path, *settings), planned.evaluation, planned.spec, reference).metrics
+            answer = planned.spec.head().answer
+            settings = (tokenizer, info.max_length, exported.inputs, answer)
+            predict = graph_predictor(path, *settings)
+            found = evaluate(predict, planned.evaluation, planned.spec, reference, answer).metrics
             ask = asker(path, *settings)
             seconds: Sequence[str | None] = asked.pairs or [None] * len(asked)
             rows = list(zip(asked.texts, seconds, strict=True))
@@ -239,9 +234,3 @@ class Sources:
             n_bytes = path.stat().st_size + len(tokenizer.to_str().encode("utf-8"))
         times = {"p50_ms": timed.p50, "p95_ms": timed.p95}
         return {"name": "teacher as ONNX int8", "metrics": found, "bytes": n_bytes, **times}
-
-
-def _margin(output: Sequence[float]) -> float:
-    """Return how far the best class is ahead of the second."""
-    best = sorted(output)[-2:]
-    return best[-1] - best[0] if len(best) == 2 else 0.0

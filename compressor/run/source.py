@@ -1,8 +1,8 @@
 """Which of our source a step depends on: the function that does it, the modules that this imports, and theirs in turn.
 
 So a step is done again when code that it runs has changed, and not when a line elsewhere has. Read with ``ast``:
-imports inside functions count; annotations, and imports for types alone, do not. A training method is imported by its
-name, which no source shows: who runs one names its module.
+imports inside functions count; annotations, and imports for types alone, do not. Methods and kinds of task are
+imported by their names, which no source shows: who runs one names its module.
 """
 
 import ast

@@ -30,6 +30,7 @@ from compressor.run.monitor import evaluation_batches, monitor
 from compressor.run.planning.kept_states import depths_of
 from compressor.run.progress import bar, step_bar
 from compressor.run.relabel import read_facts, relabelled
+from compressor.scoring.evaluate import measured, outputs_on
 from compressor.student.activations import (
     SAMPLE_ROWS,
     Activations,
@@ -39,7 +40,6 @@ from compressor.student.activations import (
 )
 from compressor.student.pretrained import load_pretrained
 from compressor.student.student import build_student, load_student, save_student
-from compressor.tasks.metrics import evaluate, label_array
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.objective import Objective
@@ -69,10 +69,9 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     model, tokenizer = load_teacher(planned)
     info = planned.info
     predict = predictor(model, tokenizer, info.max_length, info.pooling)
-    reference = evaluate(predict, planned.evaluation, planned.spec) if planned.evaluation.labels is not None else None
-    texts = planned.evaluation.texts + (planned.evaluation.pairs or [])
-    outputs = reference.outputs if reference else predict(texts, None)
-    scores = reference.metrics if reference else {planned.spec.metric: 1.0}
+    outputs = outputs_on(predict, planned.evaluation, planned.spec)
+    # Where the rows have nothing to compare with, the teacher is the measure.
+    scores = measured(outputs, planned.evaluation, planned.spec) or {planned.spec.metric: 1.0}
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
     if not any(stage.wants.cache for stage in planned.stages):
@@ -250,7 +249,7 @@ def _batches(
         own = info.tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
     cache = _cache_for(planned, journal, stage) if stage.wants.cache else None
-    labels = label_array(table, info.kind, info.labels)
+    labels = planned.spec.target_array(table)
     labels = relabelled(planned, journal, objective, number, cache, labels, part)
     segments = takes_segments(info.config["model_type"])
     collate = Collator(

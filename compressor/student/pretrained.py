@@ -26,6 +26,7 @@ from compressor.models.teacher import (
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
+from compressor.scoring.contract import TaskSpec
 from exporters.shape import Shape
 
 if TYPE_CHECKING:
@@ -116,9 +117,9 @@ def load_pretrained(
     config = {name: value for name, value in pretrained.config.items() if name not in OF_LABELS}
     config |= {name: info.config[name] for name in OF_LABELS if name in info.config}
     student = new_model(replace(info, config=config), shape, seed)
-    theirs = _read_weights(pretrained, info.task, allow_pickle)
+    theirs = _read_weights(pretrained, info.answers, allow_pickle)
     family = family_of(config["model_type"])
-    prefix = "" if info.task == "feature-extraction" else f"{family.prefix}."
+    prefix = f"{family.prefix}." if info.answers.has_head else ""
     state, origin = student.state_dict(), {}
     for name, fresh in state.items():
         is_head = not name.startswith(prefix)
@@ -137,11 +138,11 @@ def load_pretrained(
     return student.eval(), {name: dict(line) for name, line in sorted(origin.items())}
 
 
-def _read_weights(pretrained: Pretrained, task: str, allow_pickle: bool) -> dict[str, Any]:
+def _read_weights(pretrained: Pretrained, kind: type[TaskSpec], allow_pickle: bool) -> dict[str, Any]:
     """Return the tensors that are really in the checkpoint, by the names of a model for the task."""
     import torch
 
-    model_class, extra = auto_class_of(task, family_of(pretrained.config["model_type"]))
+    model_class, extra = auto_class_of(kind, family_of(pretrained.config["model_type"]))
     how = {"trust_remote_code": False, "output_loading_info": True, **extra}
     where = f"--pretrained {pretrained.name}: its weights"
     with torch.random.fork_rng(devices=[]):  # what is missing is drawn, and not used
@@ -194,9 +195,9 @@ def _check_fit(source: str, config: dict[str, Any], shape: Shape, info: TeacherI
 def _has_head(config: dict[str, Any], info: TeacherInfo) -> bool:
     """Return whether the checkpoint says that it answers the teacher's labels."""
     names = config.get("architectures") or [""]
-    if info.task != "text-classification" or not str(names[0]).endswith("ForSequenceClassification"):
+    if not info.answers.has_head or not str(names[0]).endswith("ForSequenceClassification"):
         return False
-    if config.get("problem_type") == "multi_label_classification":
+    if not info.answers.claims(info.task, config):
         return False
     labels = config.get("id2label")
     if isinstance(labels, dict):

@@ -85,7 +85,7 @@ def build_student(
 
 def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
     """Return the student in ``folder`` in float32."""
-    auto_class, extra = auto_class_of(info.task, info.family)
+    auto_class, extra = auto_class_of(info.answers, info.family)
     model: PreTrainedModel = auto_class.from_pretrained(folder, dtype=torch.float32, **extra)
     return model
 
@@ -96,7 +96,7 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
 
     numbers = config_numbers(info.config, shape)
     kind = numbers.pop("model_type")
-    auto_class, extra = auto_class_of(info.task, family_of(kind))  # registers what AutoConfig is asked for
+    auto_class, extra = auto_class_of(info.answers, family_of(kind))  # registers what AutoConfig is asked for
     drop = ("architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "auto_map")
     config = AutoConfig.for_model(kind, **{key: value for key, value in numbers.items() if key not in drop})
     with torch.random.fork_rng(devices=[]):
@@ -192,7 +192,7 @@ class _MapBuilder:
         rows, columns = kept[0], kept[1] if len(kept) > 1 else None
         if slot.role == "table":
             return self._table(slot, columns, vocab_map)
-        if slot.is_norm and slot.axes[0].kind == "residual" and self.is_narrower:
+        if slot.is_norm and slot.axes[0].along == "residual" and self.is_narrower:
             return self._norm(slot, source)
         if slot.role.startswith("head"):
             return TensorMap(source, rows=rows, columns=columns, reason="head")
@@ -202,12 +202,12 @@ class _MapBuilder:
 
     def _kept(self, axis: Axis) -> Index | None:
         """Return which of the teacher's indices the student has along an axis; ``None`` for all of them."""
-        if axis.kind in ("residual", "head"):
+        if axis.along in ("residual", "head"):
             return self.kept.coordinates if self.is_narrower else None
-        if axis.kind not in PER_LAYER:
+        if axis.along not in PER_LAYER:
             return None
-        chosen = (self.kept.inner if axis.kind == "inner" else self.kept.units)[axis.layer]
-        n_teacher = self.teacher.hidden if axis.kind == "inner" else self.teacher.ffn
+        chosen = (self.kept.inner if axis.along == "inner" else self.kept.units)[axis.layer]
+        n_teacher = self.teacher.hidden if axis.along == "inner" else self.teacher.ffn
         return None if np.array_equal(chosen, np.arange(n_teacher)) else chosen
 
     def _table(self, slot: Slot, columns: Index | None, vocab_map: VocabMap | None) -> TensorMap:
@@ -224,7 +224,7 @@ class _MapBuilder:
         """Keep rows and columns; what the dropped inputs gave on average goes into the bias."""
         module = source.rpartition(".")[0]
         weight = self.state[f"{module}.weight"]
-        rows, columns = (self._kept(Axis(kind, slot.layer)) for kind in ROLE_AXES[slot.role])
+        rows, columns = (self._kept(Axis(width, slot.layer)) for width in ROLE_AXES[slot.role])
         factor = temperature(self.teacher, self.student) if slot.role == "query" else 1.0
         n_rows = len(rows) if rows is not None else weight.shape[0]
         scale = None if factor == 1.0 else np.full(n_rows, factor)

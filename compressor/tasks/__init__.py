@@ -1,1 +1,1 @@
-"""What a task predicts and by which number it is judged."""
+"""The kinds of task, a file each; ``compressor.scoring.registry`` finds them by their names."""

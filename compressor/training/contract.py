@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from compressor.data.table import Table
     from compressor.models.teacher import TeacherInfo
     from compressor.recipe.sections import TeacherSection
+    from compressor.scoring.contract import TaskSpec
     from compressor.student.activations import Activations
-    from compressor.tasks.spec import TaskSpec
     from exporters.pooling import Pooling
     from vocab.mapping import VocabMap
 

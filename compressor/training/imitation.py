@@ -14,32 +14,15 @@ their width; it is dropped after training. Our layer i stands beside their layer
 model that is trained alongside.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.batches.pooling import pool, word_attention, word_means
+from compressor.scoring.contract import Weights
+from compressor.scoring.losses import normalized_mse, word_kl
 from compressor.training.contract import Context
-from compressor.training.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy, word_kl
-
-
-class Weights(NamedTuple):
-    """The factor of each term; a term of factor 0 is not computed."""
-
-    logits: float = 0.0
-    labels: float = 0.0
-    hidden: float = 0.0
-    attention: float = 0.0
-    embedding: float = 0.0
-    similarity: float = 0.0
-    temperature: float = 2.0
-
-    @classmethod
-    def of(cls, options: Any, **others: float) -> "Weights":  # Any: an instance of a method's own Options
-        """Return the factors that a method's options have under these names, but for ``others``."""
-        return cls(**{name: getattr(options, name) for name in cls._fields if hasattr(options, name)} | others)
 
 
 class Imitation(nn.Module):
@@ -58,7 +41,7 @@ class Imitation(nn.Module):
             layers: which of the teacher's hidden states are given to ``forward``; 0 is the embedding output.
         """
         super().__init__()
-        self.kind, self.pooling, self.weights = context.spec.kind, context.pooling, weights
+        self.spec, self.pooling, self.weights = context.spec, context.pooling, weights
         n_teacher = max(context.teacher_n_layers, 1)
         # The teacher's layer k of n stands beside our layer at the same relative depth, at least the first.
         self.layers = [max(1, round(layer * n_layers / n_teacher)) for layer in layers]
@@ -68,7 +51,7 @@ class Imitation(nn.Module):
             for _ in layers
         )
         self.embedding_projection: nn.Module | None = None
-        if self.kind == "embedding" and weights.embedding > 0 and not same_width:
+        if self.pooling is not None and weights.embedding > 0 and not same_width:
             self.embedding_projection = nn.Linear(width, context.teacher_hidden, bias=False)
 
     @classmethod
@@ -92,12 +75,10 @@ class Imitation(nn.Module):
             words: word of each of our tokens, -1 for none (batch, tokens).
             batch: ``teacher_output`` (batch, classes or width); ``teacher_units`` (batch, units) and
                 ``teacher_states`` (batch, units, layers, teacher width); ``teacher_attention`` (batch, words, words);
-                ``labels`` (batch,).
+                ``labels``, the targets of the task.
         """
-        if self.kind == "embedding":
-            terms = self._embedding_terms(output.last_hidden_state, mask, batch)
-        else:
-            terms = self._logit_terms(output.logits, batch)
+        ours = output.logits if self.pooling is None else pool(output.last_hidden_state, mask, self.pooling)
+        terms = self.spec.imitation_terms(ours, batch, self.weights, self.embedding_projection)
         return terms | self.state_terms(output, words, batch)
 
     def state_terms(self, output: Any, words: Tensor | None, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,33 +92,6 @@ class Imitation(nn.Module):
             theirs = batch["teacher_attention"]
             ours = word_attention(output.attentions[-1], words, theirs.shape[-1])
             terms["attention"] = self.weights.attention * word_kl(ours, theirs)
-        return terms
-
-    def _logit_terms(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        terms = {}
-        if self.weights.logits > 0:
-            if self.kind == "regression":
-                loss = F.mse_loss(logits.float(), batch["teacher_output"])
-            else:
-                loss = soft_cross_entropy(logits, batch["teacher_output"], self.weights.temperature)
-            terms["logits"] = self.weights.logits * loss
-        if self.weights.labels > 0 and "labels" in batch:
-            if self.kind == "regression":
-                loss = F.mse_loss(logits.float().squeeze(-1), batch["labels"].float())
-            else:
-                loss = F.cross_entropy(logits.float(), batch["labels"])
-            terms["labels"] = self.weights.labels * loss
-        return terms
-
-    def _embedding_terms(self, states: Tensor, mask: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        assert self.pooling is not None
-        ours = pool(states, mask, self.pooling)  # (batch, width)
-        terms = {}
-        if self.weights.similarity > 0:
-            terms["similarity"] = self.weights.similarity * similarity_mse(ours, batch["teacher_output"])
-        if self.weights.embedding > 0:
-            projected = ours if self.embedding_projection is None else self.embedding_projection(ours)
-            terms["embedding"] = self.weights.embedding * cosine_distance(projected, batch["teacher_output"])
         return terms
 
     def _hidden_term(self, hidden_states: tuple[Tensor, ...], words: Tensor, batch: dict[str, Tensor]) -> Tensor:

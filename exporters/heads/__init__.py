@@ -1,1 +1,1 @@
-"""What the graph of each kind of task has around the model. With torch, as ``exporters.to_onnx``."""
+"""What each kind of task asks of a graph, a file each; ``exporters.head`` finds them by their names."""

@@ -1,22 +1,21 @@
-"""The head of classes and scores: logits and, of classes, their probabilities."""
+"""Classes: logits, and their probabilities."""
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
-from exporters.heads.model_call import call
+from exporters import head
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Classifier(nn.Module):
-    """Logits and, unless it is a regression, their softmax."""
+class Head(head.Head):
+    """One of several classes for each text."""
 
-    def __init__(self, model: nn.Module, n_labels: int) -> None:
-        super().__init__()
-        self.model = model
-        self.is_regression = n_labels == 1
+    names = ("logits", "probabilities")
+    answer = "probabilities"
+    fewest_labels = 2
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Return logits (batch, labels) and, of classes, their softmax."""
-        logits = call(self.model, input_ids, attention_mask, token_type_ids).logits  # (batch, labels)
-        return (logits,) if self.is_regression else (logits, torch.softmax(logits, dim=-1))
+    @staticmethod
+    def outputs(output: Any, attention_mask: "Tensor", pooling: object) -> "tuple[Tensor, ...]":
+        """Return logits (batch, labels) and their softmax."""
+        return output.logits, output.logits.softmax(dim=-1)

@@ -1,29 +1,36 @@
-"""The head of sentence encoders: token vectors, pooled and normalised as the checkpoint asks."""
+"""Sentence encoders: token vectors, pooled and normalised as the checkpoint asks."""
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
-from exporters.heads.model_call import call
-from exporters.pooling import Pooling
+from exporters import head
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from exporters.pooling import Pooling
 
 
-class Embedder(nn.Module):
-    """Token vectors and the pooled sentence vector."""
+class Head(head.Head):
+    """A vector for each text."""
 
-    def __init__(self, model: nn.Module, pooling: Pooling) -> None:
-        super().__init__()
-        self.model = model
-        self.pooling = pooling
+    task = "feature-extraction"
+    names = ("last_hidden_state", "sentence_embedding")
+    answer = "sentence_embedding"
+    compared = "sentence_embedding"
+    has_layer = False
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    @staticmethod
+    def outputs(output: Any, attention_mask: "Tensor", pooling: "Pooling | None") -> "tuple[Tensor, ...]":
         """Return token vectors (batch, tokens, hidden) and text vectors (batch, hidden)."""
-        hidden = call(self.model, input_ids, attention_mask, token_type_ids)[0]  # (batch, tokens, hidden)
-        pooled = pool(hidden, attention_mask, self.pooling.mode)  # (batch, hidden)
-        return hidden, nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+        from torch.nn.functional import normalize
+
+        assert pooling is not None
+        hidden = output[0]  # (batch, tokens, hidden)
+        pooled = pool(hidden, attention_mask, pooling.mode)
+        return hidden, normalize(pooled, dim=-1) if pooling.normalize else pooled
 
 
-def pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
+def pool(hidden: "Tensor", attention_mask: "Tensor", mode: str) -> "Tensor":
     """Return one vector per text, ``(batch, hidden)``, from token vectors ``(batch, tokens, hidden)``."""
     weight = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, tokens, 1)
     if mode == "cls":

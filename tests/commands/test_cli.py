@@ -20,8 +20,8 @@ from compressor.cli import main
 from compressor.commands import console, flags
 from compressor.commands.flags import FLAGS, to_recipe
 from compressor.recipe import recipe as recipes
-from compressor.tasks.metrics import score
-from compressor.tasks.spec import task_spec
+from compressor.scoring.evaluate import score
+from compressor.scoring.registry import task_spec
 from exporters.budget import OverBudget
 
 COMMANDS = sorted(main.commands)
@@ -195,7 +195,7 @@ def test_a_value_error_of_a_library_is_not_taken_for_a_sentence_of_ours() -> Non
 def test_what_numpy_says_inside_our_own_lines_is_not_taken_for_a_sentence_of_ours() -> None:
     with pytest.raises(ValueError, match="cannot reshape") as caught:
         score(np.zeros((2, 3)), [0.0, 1.0], task_spec("regression", pair=False))
-    assert Path(traceback.extract_tb(caught.value.__traceback__)[-1].filename).name == "metrics.py"  # a line of ours
+    assert Path(traceback.extract_tb(caught.value.__traceback__)[-1].filename).name == "regression.py"  # a line of ours
     sentences, code = console.explain(caught.value)
     assert code == 1 and "unexpected; details in" in sentences[0]
     Path(sentences[0].rpartition(" ")[2].rstrip(")")).unlink()

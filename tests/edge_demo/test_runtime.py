@@ -191,7 +191,7 @@ def test_a_package_of_six_megabytes_starts_in_half_a_second(tmp_path):
     info = replace(
         write_parts("classification", tmp_path, 128), inputs=("input_ids", "attention_mask", "token_type_ids")
     )
-    export_model(tmp_path / "checkpoint", tmp_path / "float.onnx", "text-classification", 128)
+    export_model(tmp_path / "checkpoint", tmp_path / "float.onnx", "classification", 128)
     optimize(tmp_path / "float.onnx", tmp_path / "clean.onnx")
     quantize(tmp_path / "clean.onnx", tmp_path / "model.onnx", Scheme())
     cases = make_cases(tmp_path / "model.onnx", tmp_path, info, TEXTS)

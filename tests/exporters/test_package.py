@@ -104,9 +104,9 @@ def test_cases_are_what_the_runtime_answers(tmp_path):
 @pytest.mark.parametrize(
     ("change", "cases", "match"),
     [
-        ({"kind": "translation"}, [CASE], "kind is 'translation', expected one of"),
-        ({"labels": ("a",)}, [CASE], r"labels \['a'\], expected two or more different labels"),
-        ({"labels": ("a", "a")}, [CASE], "expected two or more different labels"),
+        ({"kind": "translation"}, [CASE], "kind of task 'translation' is not known, expected one of"),
+        ({"labels": ("a",)}, [CASE], r"labels \['a'\], expected 2 or more different ones"),
+        ({"labels": ("a", "a")}, [CASE], "expected 2 or more different ones"),
         ({"kind": "regression"}, [CASE], r"a regression package has labels .*, expected none"),
         ({}, [], "no self-test cases given"),
         ({}, [CASE._replace(output=[1.0])], r"outputs have \[1\] values, expected \[2\]"),

@@ -20,7 +20,7 @@ def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("predict")
     save_random_bert(folder / "model", SHAPE)
-    export_model(folder / "model", folder / "model.onnx", "text-classification", 64)
+    export_model(folder / "model", folder / "model.onnx", "classification", 64)
     optimize(folder / "model.onnx", folder / "model.onnx")
     return folder / "model.onnx"
 

@@ -48,7 +48,7 @@ def export(model: nn.Module, folder: Path) -> Path:
     """Save, export, clean and prove; return the cleaned graph."""
     model.save_pretrained(folder / "checkpoint")
     path = folder / "model.onnx"
-    result = export_model(folder / "checkpoint", path, "text-classification", 32)
+    result = export_model(folder / "checkpoint", path, "classification", 32)
     optimize(path, path)
     check_checkpoint(path, result.parameters)
     return path
@@ -251,7 +251,7 @@ def test_four_bits_that_would_unpack_in_an_ort_file_are_refused(twins: dict[str,
 @pytest.mark.slow
 def test_an_albert_sentence_encoder_keeps_no_pooler(albert_dir: Path, tmp_path: Path):
     path = tmp_path / "model.onnx"
-    result = export_model(albert_dir, path, "feature-extraction", 32, Pooling("mean", normalize=True))
+    result = export_model(albert_dir, path, "embedding", 32, Pooling("mean", normalize=True))
     optimize(path, path)
     check_checkpoint(path, result.parameters)
     assert result.inputs == ("input_ids", "attention_mask", "token_type_ids")

@@ -75,7 +75,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("classifier")
     labels = {0: "nein", 1: "ja", 2: "vielleicht \u00e4"}
     model_dir = save(BertForSequenceClassification, BertConfig(**BERT, id2label=labels), folder / "model")
-    result = export_model(model_dir, folder / "model.onnx", "text-classification", MAX_LENGTH)
+    result = export_model(model_dir, folder / "model.onnx", "classification", MAX_LENGTH)
     return Exported(model_dir, folder / "model.onnx", result)
 
 
@@ -84,7 +84,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("embedder")
     model_dir = save(XLMRobertaModel, XLMRobertaConfig(**ROBERTA), folder / "model")
     pooling = Pooling("mean", normalize=True)
-    result = export_model(model_dir, folder / "model.onnx", "feature-extraction", MAX_LENGTH, pooling)
+    result = export_model(model_dir, folder / "model.onnx", "embedding", MAX_LENGTH, pooling)
     return Exported(model_dir, folder / "model.onnx", result)
 
 
@@ -147,7 +147,7 @@ def test_one_file_is_written_and_nothing_else(classifier: Exported):
 
 
 def test_exporting_twice_gives_the_same_bytes(classifier: Exported, tmp_path: Path):
-    export_model(classifier.model_dir, tmp_path / "again.onnx", "text-classification", MAX_LENGTH)
+    export_model(classifier.model_dir, tmp_path / "again.onnx", "classification", MAX_LENGTH)
     assert (tmp_path / "again.onnx").read_bytes() == classifier.path.read_bytes()
 
 
@@ -174,17 +174,17 @@ def test_no_pooler_is_shipped_with_sentence_vectors(embedder: Exported):
     ("changes", "message"),
     [
         (
-            {"task": "translation"},
-            "task 'translation' is not known. Use one of text-classification, feature-extraction",
+            {"kind": "translation"},
+            "kind of task 'translation' is not known, expected one of classification, embedding, multi_label, ",
         ),
         ({"max_length": 17}, "max_length 17 is outside 2..16, the positions of .* Use --max-length 16 or less"),
         ({"max_length": 1}, "max_length 1 is outside 2..16"),
-        ({"task": "feature-extraction"}, "needs pooling mean, cls or max, got None"),
-        ({"task": "feature-extraction", "pooling": Pooling("last", False)}, "got last"),  # type: ignore[arg-type]
+        ({"kind": "embedding"}, "needs pooling mean, cls or max, got None"),
+        ({"kind": "embedding", "pooling": Pooling("last", False)}, "got last"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_exported_is_refused(changes: dict, message: str, classifier: Exported, tmp_path: Path):
-    arguments = {"task": "text-classification", "max_length": MAX_LENGTH} | changes
+    arguments = {"kind": "classification", "max_length": MAX_LENGTH} | changes
     with pytest.raises(ValueError, match=message):
         export_model(classifier.model_dir, tmp_path / "x.onnx", **arguments)
     assert not list(tmp_path.iterdir())
@@ -192,15 +192,15 @@ def test_what_cannot_be_exported_is_refused(changes: dict, message: str, classif
 
 def test_positions_of_roberta_start_behind_the_padding_id(embedder: Exported, tmp_path: Path):
     with pytest.raises(ValueError, match=r"max_length 17 is outside 2..16"):
-        export_model(embedder.model_dir, tmp_path / "x.onnx", "feature-extraction", 17, Pooling("cls", False))
+        export_model(embedder.model_dir, tmp_path / "x.onnx", "embedding", 17, Pooling("cls", False))
 
 
 def test_other_architectures_and_folders_are_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
-        export_model(tmp_path, tmp_path / "x.onnx", "text-classification", 8)
+        export_model(tmp_path, tmp_path / "x.onnx", "classification", 8)
     GPT2Config(n_layer=1, n_head=1, n_embd=8).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="architecture 'gpt2' is not known"):
-        export_model(tmp_path, tmp_path / "x.onnx", "text-classification", 8)
+        export_model(tmp_path, tmp_path / "x.onnx", "classification", 8)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path):
@@ -208,7 +208,7 @@ def test_pickled_weights_are_refused(tmp_path: Path):
     config.save_pretrained(tmp_path)
     torch.save(BertForSequenceClassification(config).state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match=r"has no model.safetensors"):
-        export_model(tmp_path, tmp_path / "x.onnx", "text-classification", 8)
+        export_model(tmp_path, tmp_path / "x.onnx", "classification", 8)
 
 
 FAMILIES = {
@@ -232,7 +232,7 @@ def test_every_family_answers_as_torch_does(name: str, tmp_path: Path):
 
     model_class, config, pad = FAMILIES[name]
     model_dir = save(model_class, config, tmp_path / "model")
-    result = export_model(model_dir, tmp_path / "model.onnx", "text-classification", MAX_LENGTH)
+    result = export_model(model_dir, tmp_path / "model.onnx", "classification", MAX_LENGTH)
     assert ("token_type_ids" in result.inputs) == (name in ("electra", "regression", "relu"))
     assert result.outputs == (("logits",) if name == "regression" else ("logits", "probabilities"))
     optimize(tmp_path / "model.onnx", tmp_path / "model.onnx")
@@ -248,7 +248,7 @@ def test_other_poolings_are_those_of_sentence_transformers(pooling: Pooling, tmp
     from sentence_transformers.sentence_transformer.modules import Pooling as TheirPooling
 
     model_dir = save(XLMRobertaModel, XLMRobertaConfig(**ROBERTA), tmp_path / "model")
-    result = export_model(model_dir, tmp_path / "model.onnx", "feature-extraction", MAX_LENGTH, pooling)
+    result = export_model(model_dir, tmp_path / "model.onnx", "embedding", MAX_LENGTH, pooling)
     feeds = inputs(3, 12, result.inputs, pad=1)
     hidden, ours = run(tmp_path / "model.onnx", feeds)
     features = {
@@ -273,7 +273,7 @@ def test_a_real_sentence_encoder_agrees_with_sentence_transformers(tmp_path: Pat
     model_dir = Path(spec.origin).parent / "model"
     pooling = read_pooling(model_dir)
     assert pooling == Pooling("mean", True)
-    result = export_model(model_dir, tmp_path / "model.onnx", "feature-extraction", 256, pooling)
+    result = export_model(model_dir, tmp_path / "model.onnx", "embedding", 256, pooling)
     texts = ["A cat sits on the mat.", "Quarterly earnings rose by 3%.", "caf\u00e9 \U0001f600", ""]
     theirs = SentenceTransformer(str(model_dir), device="cpu").encode(texts, normalize_embeddings=True)
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))

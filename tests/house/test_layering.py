@@ -18,7 +18,8 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # The floors of compressor from the top down; what stands on one floor does not know each other.
 FLOORS = (
     ("cli",), ("commands",), ("run",), ("run.planning",), ("methods", "packaging"), ("inherit", "mixing", "report"),
-    ("training",), ("student",), ("batches",), ("models", "tasks"), ("recipe", "data"), ("files", "refused"),
+    ("training",), ("student",), ("batches",), ("models", "tasks"), ("scoring",), ("recipe", "data"),
+    ("files", "refused"),
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "optimum", "accelerate", "datasets"}
 THIRD_PARTY = {
@@ -33,7 +34,7 @@ TORCH_FREE_MODULES = (
     "compressor.training.registry", "exporters.budget", "exporters.package", "edge_demo.runtime", "tenmeg.doors",
 )  # fmt: skip
 # A file there is a member of a kind: a method, a task, a command of the benchmarks.
-FOLDERS_OF_MEMBERS = ("compressor/methods", "compressor/tasks", "benchmarks")
+FOLDERS_OF_MEMBERS = ("compressor/methods", "compressor/tasks", "exporters/heads", "benchmarks")
 MOST_FILES, MOST_LINES = 12, 300
 
 
@@ -170,14 +171,14 @@ def test_the_runtime_is_one_file_to_copy() -> None:
 
 
 def test_only_two_exporters_know_torch() -> None:
-    """The one that writes graphs, with its heads, and the one that knows repeated layers."""
+    """The one that writes graphs, the one that knows repeated layers, and, for types, the heads."""
     with_torch = {
         path.relative_to(ROOT / "exporters").as_posix()
         for path in (ROOT / "exporters").rglob("*.py")
         if names(path) & HEAVY
     }
     heads = {path.relative_to(ROOT / "exporters").as_posix() for path in (ROOT / "exporters" / "heads").glob("*.py")}
-    assert with_torch <= {"to_onnx.py", "repeats.py", *heads}
+    assert with_torch <= {"to_onnx.py", "repeats.py", "head.py", *heads}
 
 
 def test_a_method_never_mentions_onnx() -> None:
@@ -188,7 +189,17 @@ def test_a_method_never_mentions_onnx() -> None:
 
 def test_only_the_joiners_import_the_machinery_of_exporting() -> None:
     # numbers, names and model classes, no ONNX
-    numbers = ("budget", "shape", "repetition", "pooling", "predicted_bytes", "refused", "repeats", "measuring.machine")
+    numbers = (
+        "budget",
+        "shape",
+        "repetition",
+        "pooling",
+        "predicted_bytes",
+        "refused",
+        "repeats",
+        "head",
+        "measuring.machine",
+    )
     light = {"exporters", *(f"exporters.{name}" for name in numbers)}
     for name, path in MODULES.items():
         if not name.startswith("compressor.") or wing_of(name).partition(".")[0] in JOINERS:

@@ -71,8 +71,8 @@ def test_a_selection_is_rows_of_the_identity_and_nothing_where_there_is_no_sourc
 @pytest.mark.parametrize(("axis", "heads"), [(RESIDUAL, 0), (INNER, 0), (INNER, 2), (FFN, 0)])
 def test_a_selecting_side_keeps_the_parts_that_slicing_keeps(axis: Axis, heads: int) -> None:
     starts = starts_of(inheriting_context(**SMALL), "selection")
-    kept = {"residual": starts.kept.coordinates, "inner": starts.kept.inner[0], "ffn": starts.kept.units[1]}[axis.kind]
-    n_student, n_teacher = (32, 48) if axis.kind == "ffn" else (16, 24)
+    kept = {"residual": starts.kept.coordinates, "inner": starts.kept.inner[0], "ffn": starts.kept.units[1]}[axis.along]
+    n_student, n_teacher = (32, 48) if axis.along == "ffn" else (16, 24)
     side = starts.side(axis, n_student, n_teacher, heads)
     assert side.shape == ((heads, n_student // heads, n_teacher // heads) if heads else (n_student, n_teacher))
     dense = torch.block_diag(*side) if heads else side

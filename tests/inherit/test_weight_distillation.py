@@ -163,11 +163,11 @@ def test_a_matrixs_generator_has_the_published_number_of_parameters(n_layers: in
     total = 0
     for each in objective.maps.maps:
         ours, n, theirs = shapes[each.slot.name], len(each.slot.sources), objective.maps.source(each.slot).shape[1:]
-        sides = sum(a * b for a, b, axis in zip(ours, theirs, each.slot.axes, strict=True) if axis.kind)
+        sides = sum(a * b for a, b, axis in zip(ours, theirs, each.slot.axes, strict=True) if axis.along)
         expected = sides + n * n + n + 2 * torch.Size(ours).numel()
         names = [each.left, each.right, each.mixture, each.layer_map, each.scale, each.shift]
         assert sum(objective.maps.value(name).numel() for name in names if name) == expected, each
-        assert [bool(each.left), bool(each.right)][: len(ours)] == [bool(axis.kind) for axis in each.slot.axes]
+        assert [bool(each.left), bool(each.right)][: len(ours)] == [bool(axis.along) for axis in each.slot.axes]
         total += expected
     assert total == sum(each.numel() for each in objective.maps.parameters())  # nothing is shared
 

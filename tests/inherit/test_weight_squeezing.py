@@ -95,9 +95,9 @@ def test_selecting_sides_give_sub_matrices_of_the_teacher_exactly(model_type: st
             continue
         expected = ancestry.sources[slot.name][0]
         for position, axis in enumerate(slot.axes):
-            if axis.kind in ("", "embedding"):
+            if axis.along in ("", "embedding"):
                 continue
-            places = {"inner": kept.inner, "ffn": kept.units}.get(axis.kind, [kept.coordinates])[axis.layer]
+            places = {"inner": kept.inner, "ffn": kept.units}.get(axis.along, [kept.coordinates])[axis.layer]
             expected = expected.index_select(position, torch.from_numpy(places))
         assert torch.equal(values[slot.name], expected * NARROWER if slot.role == "query" else expected), slot
 
@@ -212,7 +212,7 @@ def test_a_shared_stream_has_one_map_whose_inverse_still_inverts_it_after_traini
         (name, axis.reads)
         for each in maps.maps
         for name, axis in zip((each.left, each.right), each.slot.axes, strict=False)
-        if axis.kind == "residual"
+        if axis.along == "residual"
     }
     assert along == {("residual", True), ("residual/write", False)}
     start = maps.value("residual").detach().clone()

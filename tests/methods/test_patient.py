@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from compressor.models.families import n_passes
+from compressor.scoring.losses import unit_mse
 from compressor.training.contract import Context, model_inputs
-from compressor.training.losses import unit_mse
 from compressor.training.trainer import Optimisation, train_stage
 from exporters.repetition import pattern
 from tests.support.inheriting_cases import SMALL, inheriting_context

@@ -85,9 +85,9 @@ def test_every_tensor_has_a_slot_whose_axes_have_the_width_of_their_kind(model_t
         widths = {"residual": hidden, "inner": hidden, "ffn": 2 * hidden, "head": hidden, "embedding": 12}
         for slot in slots:
             for shape in shape_of(slot):
-                found = {axis.kind: size for axis, size in zip(slot.axes, shape, strict=True) if axis.kind}
+                found = {axis.along: size for axis, size in zip(slot.axes, shape, strict=True) if axis.along}
                 assert found == {kind: widths[kind] for kind in found}, slot
-    classes = [slot.name for slot in slots if slot.axes[0].kind == "" and slot.role != "table"]
+    classes = [slot.name for slot in slots if slot.axes[0].along == "" and slot.role != "table"]
     assert [name.rpartition(".")[2] for name in classes] == ([] if kind == "embedding" else ["weight", "bias"])
 
 
@@ -104,7 +104,7 @@ def test_roles_write_into_the_residual_stream_or_read_from_it(model_type: str) -
     absent = {"table", "embedding_norm"} if is_narrow else {"embedding_project"}
     assert {role for role, reads in along if not reads} == WRITERS - absent
     assert {role for role, reads in along if reads} == READERS
-    narrow = {slot.role for slot in slots for axis in slot.axes if axis.kind == "embedding"}
+    narrow = {slot.role for slot in slots for axis in slot.axes if axis.along == "embedding"}
     assert narrow == ({"table", "embedding_norm", "embedding_project"} if is_narrow else set())
 
 

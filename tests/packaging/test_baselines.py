@@ -5,7 +5,7 @@ import pytest
 
 from compressor.data.table import Table
 from compressor.packaging.baselines import tfidf
-from compressor.tasks.spec import task_spec
+from compressor.scoring.registry import task_spec
 
 GOOD, BAD, FILL = ["fine", "warm", "funny"], ["dull", "cold", "empty"], ["film", "plot", "actor", "scene", "story"]
 BINARY = task_spec("classification", ("neg", "pos"), pair=False)

@@ -244,3 +244,8 @@ def test_a_hub_id_counts_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     ours, theirs = (recipes.from_dict({**LEAST, "teacher": {"path": name}}) for name in ("owner/one", "owner/two"))
     assert ours.digest() != theirs.digest()
+
+
+def test_a_tilde_that_is_nobodys_home_is_a_name_like_any_other() -> None:
+    recipe = recipes.from_dict({"teacher": {"path": "~nobody-lives-here/model"}, "data": {"train": "~/rows.tsv"}})
+    assert len(recipe.digest()) == 64

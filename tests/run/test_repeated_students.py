@@ -116,7 +116,7 @@ def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("repeated")
     save_random_bert(folder / "model", GRAPH)
-    export_model(folder / "model", folder / "model.onnx", "text-classification", 64)
+    export_model(folder / "model", folder / "model.onnx", "classification", 64)
     optimize(folder / "model.onnx", folder / "model.onnx")
     return folder / "model.onnx"
 

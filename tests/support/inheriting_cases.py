@@ -214,10 +214,10 @@ def _widen(
 def _widen_axis(
     value: Tensor, axis: Axis, position: int, n_wide: int, kept: dict[str, np.ndarray[Any, Any]], copies: Any
 ) -> Tensor:
-    if not axis.kind:
+    if not axis.along:
         return value
-    if axis.kind == "residual" and not axis.reads:
+    if axis.along == "residual" and not axis.reads:
         return value.index_select(position, torch.from_numpy(copies))
     shape = [*value.shape]
     shape[position] = n_wide
-    return torch.zeros(shape).index_copy(position, torch.from_numpy(kept[axis.kind]), value)
+    return torch.zeros(shape).index_copy(position, torch.from_numpy(kept[axis.along]), value)

@@ -28,8 +28,8 @@ from compressor.mixing.batches import MixedCollator, Tokens, encode_mixed, token
 from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.sections import StageSection
+from compressor.scoring.registry import task_spec
 from compressor.student.activations import Activations, measure_activations
-from compressor.tasks.spec import task_spec
 from compressor.training.contract import Context, Mixing, model_inputs
 from compressor.training.registry import build_options, load_method, resolve
 from exporters.pooling import Pooling

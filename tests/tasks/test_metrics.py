@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from compressor.data.table import Table
-from compressor.tasks.metrics import agreement, evaluate, score, targets_of
-from compressor.tasks.spec import TaskSpec, task_spec
+from compressor.scoring.contract import TaskSpec
+from compressor.scoring.evaluate import agreed, evaluate, score
+from compressor.scoring.registry import task_spec
 
 BINARY = task_spec("classification", ("NEGATIVE", "POSITIVE"), pair=False)
 SCORED = task_spec("embedding", pair=True)
@@ -111,20 +112,20 @@ def test_agreement_with_the_teacher_is_added() -> None:
 
 def test_an_embedding_equal_up_to_length_has_cosine_one() -> None:
     teacher = np.random.default_rng(0).normal(size=(20, 8))
-    metrics = agreement(3 * teacher, teacher, PLAIN)
+    metrics = agreed(3 * teacher, teacher, PLAIN)
     assert metrics == {"cosine": pytest.approx(1.0), "similarity_spearman": pytest.approx(1.0)}
 
 
 def test_embeddings_of_another_width_keep_only_the_similarity_structure() -> None:
     teacher = np.random.default_rng(0).normal(size=(20, 8))
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0][:8]
-    metrics = agreement(teacher @ rotation, teacher, PLAIN)
+    metrics = agreed(teacher @ rotation, teacher, PLAIN)
     assert metrics == {"similarity_spearman": pytest.approx(1.0)}
 
 
 def test_classes_of_pairs_are_no_similarities() -> None:
     data = table(["neutral", "entailment"] * 2, pair=True)
-    assert targets_of(data, SCORED) is None
+    assert SCORED.targets(data) is None
     with pytest.raises(ValueError, match="no similarities, which spearman needs"):
         evaluate(lambda texts, pairs: np.ones((len(texts), 2)), data, SCORED)
 

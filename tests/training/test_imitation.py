@@ -5,8 +5,9 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from compressor.batches.pooling import word_attention
-from compressor.training.imitation import Imitation, Weights, live_states
-from compressor.training.losses import word_kl
+from compressor.scoring.contract import Weights
+from compressor.scoring.losses import word_kl
+from compressor.training.imitation import Imitation, live_states
 from tests.support.method_cases import TEACHER_HIDDEN, context_of
 
 WORDS = torch.tensor([[0, 1, 1, 2, -1, -1], [0, 1, 2, 2, 3, -1]])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.batches.pooling import word_means
-from compressor.training.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy
+from compressor.scoring.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy
 
 
 def test_soft_cross_entropy_is_zero_for_equal_logits_and_its_gradient_too() -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from compressor.data import splits
-from compressor.data.labels import check_classes
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
@@ -26,9 +25,8 @@ from compressor.report import fold_certificates
 from compressor.run.planning import refusals, sizing
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.stage_defaults import effort, fill_stage
+from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
-from compressor.tasks.metrics import label_array
-from compressor.tasks.spec import TaskSpec, task_spec
 from compressor.training.registry import Stage, resolve
 from exporters.repetition import Pattern, describe
 from exporters.shape import Scheme, Shape
@@ -97,8 +95,7 @@ class Plan:
         """Return the plan for people."""
         teacher, student = self.info.shape, self.shape
         budget = self.resolved.budget.max_size
-        is_classes = self.spec.kind == "classification"
-        labels = f", labels {_few(self.info.labels)}" if is_classes else ""
+        labels = f", labels {_few(self.spec.labels)}" if self.spec.labels else ""
         parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
         methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
@@ -144,12 +141,8 @@ def plan(recipe: Recipe) -> Plan:
     train, evaluation = read_data(recipe, info, any(stage.wants.labels for stage in stages))
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
-    spec = task_spec(
-        info.kind,  # type: ignore[arg-type]
-        info.labels,
-        pair=(train if info.kind != "embedding" else evaluation).pairs is not None,
-        scored=evaluation.labels is not None,
-    )
+    takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
+    spec = info.spec(pair=takes_pair, scored=evaluation.labels is not None)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
     hides_words = any(stage.wants.mask_token for stage in stages)
@@ -157,14 +150,14 @@ def plan(recipe: Recipe) -> Plan:
         mask_id(tokenizer)  # may refuse
     longest = refusals.check_length(recipe, info, pretrained)
     if vocabulary is not None:
-        is_pair = spec.pair and info.kind != "embedding"
+        is_pair = spec.pair and spec.reads_pairs
         check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
     max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
     choice = _choose(recipe, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
-    rows = single_texts(train) if info.kind == "embedding" else train
+    rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in stages)
     kept = cached_states(stages, info.shape, choice.shape, rows, max_length)
@@ -219,7 +212,7 @@ def _resolve(
 
 def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table]:
     """Return training and evaluation rows; labels are checked against the teacher's."""
-    section, needs_label = recipe.data, info.kind != "embedding"
+    section, needs_label = recipe.data, info.answers.needs_labels
     needs = needs_label and (reads_labels or section.eval is None), needs_label
     train, evaluation = read_rows(section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs)
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
@@ -228,9 +221,8 @@ def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Ta
             f"{section.eval} does not. Name the columns with --text-column and --pair-column."
         )
     for table in (train, evaluation):
-        label_array(table, info.kind, info.labels)
-    if info.kind == "classification" and train.labels is not None:
-        check_classes(train.labels, train.source)
+        info.spec(pair=table.pairs is not None).targets(table)  # labels that the teacher does not know are refused
+    info.answers.check_training(train)
     return train, evaluation
 
 
@@ -267,7 +259,7 @@ def _choose(
     return sizing.choose(
         info.shape,
         recipe.student,
-        sizing.with_blocks(recipe.quantize, info.kind),
+        sizing.with_blocks(recipe.quantize, info.answers.block_size),
         recipe.vocab.size if vocabulary is None else vocabulary.size,
         sizing.vocabulary_range(least, [*train.texts, *(train.pairs or [])]),
         positions,

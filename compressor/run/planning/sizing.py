@@ -141,9 +141,9 @@ def vocabulary_range(least: int, texts: Iterable[str]) -> tuple[int, int]:
     return least, least + int(TOKENS_PER_WORD_FORM * len(forms))
 
 
-def with_blocks(quantize: QuantizeSection, kind: str) -> QuantizeSection:
-    """Fill in the block size: cosines feel the rounding of 4 bits more than a largest logit does, finer blocks pay."""
-    return quantize.model_copy(update={"block_size": quantize.block_size or (16 if kind == "embedding" else 32)})
+def with_blocks(quantize: QuantizeSection, block_size: int) -> QuantizeSection:
+    """Fill in the block size that suits the task, where none is given."""
+    return quantize.model_copy(update={"block_size": quantize.block_size or block_size})
 
 
 def estimate_ms(shape: Shape, scheme: Scheme) -> float:

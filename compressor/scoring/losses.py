@@ -17,6 +17,24 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     return F.kl_div(log_probabilities, target, reduction="batchmean", log_target=True) * temperature**2
 
 
+def soft_binary_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(sigmoid(teacher / T) || sigmoid(student / T)), summed over labels, mean over rows.
+
+    The pair of a label's probability and its complement is a softmax of two classes, so this is Hinton's loss for each
+    label by itself.
+
+    Args:
+        student: logits (batch, labels).
+        teacher: logits (batch, labels).
+        temperature: T; the factor T^2 keeps the gradient's size independent of it.
+    """
+    ours, theirs = student.float() / temperature, teacher.float() / temperature
+    target = theirs.sigmoid()
+    terms = F.binary_cross_entropy_with_logits(ours, target, reduction="sum")
+    least = F.binary_cross_entropy_with_logits(theirs, target, reduction="sum")  # its own entropy
+    return (terms - least) / len(student) * temperature**2
+
+
 def normalized_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the mean squared distance of unit vectors over the positions in ``mask``, times 1 (Pea-KD, PKD).
 

@@ -1,0 +1,110 @@
+"""One of several classes for each text, or pair of texts: accuracy, and F1 of the second of two or the mean of all."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compressor.data.labels import check_classes, label_ids
+from compressor.data.table import Table
+from compressor.refused import Refused
+from compressor.scoring import contract
+from compressor.scoring.contract import Array, Linear, Targets
+from compressor.scoring.metrics import n_labels_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIN_TOP1_AGREEMENT = 0.85  # of the quantised model with the float one; --max-drop judges the quality itself
+
+
+class Task(contract.TaskSpec):
+    """Softmax over classes, of which one is right."""
+
+    metrics = ("accuracy", "f1", "macro_f1", "micro_f1")
+    has_classes = True
+    has_one_class = True
+    problem_type = "single_label_classification"
+    target_type = np.int64
+    baseline = "logistic regression"
+
+    @classmethod
+    def claims(cls, task: str, config: Mapping[str, Any]) -> bool:
+        """Return whether the model has two labels or more, of which one is meant."""
+        return n_labels_of(config) > 1 and config.get("problem_type") in (None, cls.problem_type)
+
+    def targets(self, table: Table) -> Targets | None:
+        """Return the id of every row's label."""
+        if table.labels is None:
+            return None
+        names = table.columns.get("label_names")
+        known = list(map(str, names)) if isinstance(names, list) else None
+        return label_ids(table.labels, dict(enumerate(self.labels)), table.source, names=known)  # type: ignore[arg-type]
+
+    @classmethod
+    def check_training(cls, table: Table) -> None:
+        """Refuse rows that are all of one class."""
+        if table.labels is not None:
+            check_classes(table.labels, table.source)  # type: ignore[arg-type]
+
+    def score(self, outputs: Array, targets: Sequence[Any], name: str = "logits") -> dict[str, float]:
+        """Return accuracy and F1 of outputs (rows, classes) against ids: of the class with id 1 when there are two."""
+        from sklearn.metrics import f1_score
+
+        labels = np.asarray(targets, dtype=np.int64)
+        if outputs.ndim != 2 or outputs.shape[1] != len(self.labels):
+            raise Refused(
+                f"evaluation: outputs have shape {outputs.shape}, expected {len(self.labels)} values per row."
+            )
+        answers = outputs.argmax(axis=1)  # (rows, classes) -> (rows,)
+        usual = "binary" if len(self.labels) == 2 else "macro"
+        found = {"accuracy": float((answers == labels).mean())}
+        averages = {"f1": usual, "macro_f1": "macro", "micro_f1": "micro"}
+        for metric in dict.fromkeys(("f1", self.metric)):  # the others only where they are asked for
+            if metric in averages:
+                found[metric] = float(f1_score(labels, answers, average=averages[metric], zero_division=0))
+        return found
+
+    def agreement(self, ours: Array, theirs: Array, name: str = "logits") -> dict[str, float]:
+        """Return "teacher_agreement", the share of equal answers."""
+        return {"teacher_agreement": float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())}
+
+    def margin(self, output: Sequence[float]) -> float:
+        """Return how far the best class is ahead of the second."""
+        best = sorted(output)[-2:]
+        return best[-1] - best[0] if len(best) == 2 else 0.0
+
+    def limits(self, outputs: Array) -> dict[str, float]:
+        """Return the least share of equal answers."""
+        return {"top1_agreement": MIN_TOP1_AGREEMENT}
+
+    def label_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float = 0.0) -> "Tensor":
+        """Return the cross-entropy."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def soft_loss(self, ours: "Tensor", theirs: "Tensor", temperature: float) -> "Tensor":
+        """Return T^2 KL(theirs / T || ours / T)."""
+        from compressor.scoring.losses import soft_cross_entropy
+
+        return soft_cross_entropy(ours, theirs, temperature)
+
+    def n_linear(self) -> int:
+        """Return one output for two classes, whose other is its negative, and one each for more."""
+        return 1 if len(self.labels) == 2 else len(self.labels)
+
+    def fit_linear(self, features: Any, targets: Sequence[Any], seed: int) -> Linear:
+        """Return logistic regression; two classes get the columns (-x, x), so that the largest is the answer."""
+        from sklearn.linear_model import LogisticRegression
+
+        linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3, random_state=seed)
+        linear.fit(features, targets)
+        weights, bias = linear.coef_.T, linear.intercept_  # (features, classes seen or 1), (classes seen or 1,)
+        if weights.shape[1] == 1:
+            weights, bias = np.hstack([-weights, weights]), np.concatenate([-bias, bias])
+        columns = [int(index) for index in sorted(set(targets))]
+        full = np.zeros((weights.shape[0], len(self.labels)), dtype=np.float32)
+        full_bias = np.full(len(self.labels), -1e9, dtype=np.float32)  # a class without rows is never answered
+        full[:, columns], full_bias[columns] = weights, bias
+        return full, full_bias

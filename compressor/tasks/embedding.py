@@ -1,0 +1,97 @@
+"""A vector for each text: of scored pairs the correlations of the cosines, of plain texts the agreement with a teacher.
+
+Texts without scores have only their teacher to agree with: mean cosine (equal widths) and the Spearman correlation of
+the two similarity structures. Rows of a query and its document can be judged by retrieval as well: each query looks
+for its own document among those of all rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compressor.data.labels import label_numbers, number
+from compressor.data.table import Table
+from compressor.scoring import contract
+from compressor.scoring.contract import Array, Targets, Weights
+from compressor.scoring.metrics import RETRIEVAL, correlations, cosines, retrieval, similarities
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+N_SIMILARITY_ROWS = 1000  # 499,500 pairs tell two similarity structures apart; the cost is quadratic
+MIN_COSINE = 0.90  # of the quantised model with the float one
+
+
+class Task(contract.TaskSpec):
+    """Sentence vectors; the two texts of a pair are read one by one."""
+
+    metrics = ("spearman", "pearson", "similarity_spearman", "cosine", *RETRIEVAL)
+    needs_labels = False
+    has_head = False
+    reads_pairs = False
+    model_class = "AutoModel"
+    block_size = 16  # cosines feel the rounding of 4 bits more than a largest logit does, finer blocks pay
+    baseline = "cosine"
+
+    @classmethod
+    def usual_metric(cls, has_scored_pairs: bool) -> str:
+        """Return the correlation with the scores where there are some, else that with the teacher."""
+        return "spearman" if has_scored_pairs else "similarity_spearman"
+
+    @classmethod
+    def claims(cls, task: str, config: Mapping[str, Any]) -> bool:
+        """Return True: whatever makes features is a sentence encoder."""
+        return True
+
+    def targets(self, table: Table) -> Targets | None:
+        """Return the scores of pairs; classes, and labels of single texts, say nothing about an embedding by itself."""
+        if (
+            table.pairs is None
+            or table.labels is None
+            or not any(number(str(label)) is not None for label in table.labels)
+        ):
+            return None
+        return label_numbers(table.labels, table.source)  # type: ignore[arg-type]
+
+    def measure(self, outputs: Array, table: Table, name: str = "logits") -> dict[str, float]:
+        """Return the metrics of the first texts' rows followed by the second texts', (2 rows, width)."""
+        found = super().measure(outputs, table, name)
+        if self.metric in RETRIEVAL and table.pairs is not None:
+            n_rows = len(table)
+            found |= retrieval(outputs[:n_rows], outputs[n_rows:], table, self.targets(table))
+        return found
+
+    def score(self, outputs: Array, targets: Sequence[Any], name: str = "logits") -> dict[str, float]:
+        """Return the correlations of the cosines with the scores."""
+        return correlations(cosines(outputs[: len(targets)], outputs[len(targets) :]), np.asarray(targets))
+
+    def agreement(self, ours: Array, theirs: Array, name: str = "logits") -> dict[str, float]:
+        """Return "cosine", the mean over rows (when both are equally wide), and "similarity_spearman".
+
+        The latter is of the similarities among the first 1,000 rows.
+        """
+        metrics = {"cosine": float(cosines(ours, theirs).mean())} if ours.shape == theirs.shape else {}
+        if len(ours) > 2:
+            upper = np.triu_indices(min(len(ours), N_SIMILARITY_ROWS), k=1)
+            first, second = (similarities(rows[:N_SIMILARITY_ROWS])[upper] for rows in (ours, theirs))
+            metrics["similarity_spearman"] = correlations(first, second)["spearman"]
+        return metrics
+
+    def limits(self, outputs: Array) -> dict[str, float]:
+        """Return the least mean cosine."""
+        return {"cosine_mean": MIN_COSINE}
+
+    def imitation_terms(
+        self, ours: "Tensor", batch: dict[str, "Tensor"], weights: Weights, projection: "nn.Module | None"
+    ) -> dict[str, "Tensor"]:
+        """Return the terms of text vectors (batch, width): their own cosines, and those with the teacher's vectors."""
+        from compressor.scoring.losses import cosine_distance, similarity_mse
+
+        terms = {}
+        if weights.similarity > 0:
+            terms["similarity"] = weights.similarity * similarity_mse(ours, batch["teacher_output"])
+        if weights.embedding > 0:
+            projected = ours if projection is None else projection(ours)
+            terms["embedding"] = weights.embedding * cosine_distance(projected, batch["teacher_output"])
+        return terms
