@@ -226,7 +226,7 @@ def _deliver(sources: Sources, out_dir: Path) -> Outcome:
     fold_certificates.read(journal.steps_dir, fold_certificates.step_names(planned.resolved.stage))
     n_bytes = package_bytes(journal.folder("package") / "package")
     measured = Measurement(n_bytes, checked["latency"], checked["drop"])
-    missed = violations(measured, planned.resolved.budget.to_budget()) + checked["parity_violations"]
+    missed = violations(measured, planned.budget) + checked["parity_violations"]
     names = ("package", "package.rejected")
     wanted, unwanted = names if not missed else names[::-1]
     for name in (unwanted, wanted):

@@ -207,7 +207,7 @@ class Sources:
         """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
         planned = self.planned
         found = []
-        limit = planned.resolved.budget.to_budget().max_bytes or planned.choice.n_bytes
+        limit = planned.budget.max_bytes or planned.choice.n_bytes
         scored = planned.train.labels is not None or not planned.spec.needs_labels
         if scored and planned.evaluation.labels is not None:
             simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)

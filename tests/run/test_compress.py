@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from compressor.recipe import recipe as recipes
+from compressor.recipe import sections
 from compressor.recipe.recipe import Recipe
 from compressor.run.compress import compress
 from edge_demo import runtime
-from exporters.budget import OverBudget
+from exporters.budget import OverBudget, parse_size
 from tests.support.runs import files_of, make_recipe, pair_rows, write_table
 from tests.support.tiny import make_rows
 
@@ -80,6 +81,15 @@ def test_a_second_call_does_nothing_but_the_report(done, recipe, copy):
     changed = {name for name, content in files_of(copy).items() if before.get(name) != content}
     assert changed <= {"report.json", "report.html"}
     assert outcome.report["metrics"] == done[0].report["metrics"]
+
+
+def test_a_run_reads_the_text_of_its_budget_once_and_shows_it_as_written(recipe, copy, monkeypatch):
+    read: list[str] = []
+    monkeypatch.setattr(sections, "parse_size", lambda text: read.append(text) or parse_size(text))
+    said: list[str] = []
+    compress(recipe, copy, echo=said.append)
+    assert read == ["90kB"]
+    assert any(" of 90kB: " in line for line in said)
 
 
 def test_the_lines_at_the_end_say_what_to_do_next(done):

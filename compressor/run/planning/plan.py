@@ -28,6 +28,7 @@ from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.training.registry import Stage, resolve
+from exporters.budget import Budget
 from exporters.repetition import Pattern, describe
 from exporters.shape import Scheme, Shape
 from vocab.alphabet import least_size
@@ -46,6 +47,7 @@ class Plan:
     """What a run will do."""
 
     resolved: Recipe
+    budget: Budget  # the recipe's, in bytes and milliseconds
     info: TeacherInfo
     spec: TaskSpec
     train: Table
@@ -94,7 +96,7 @@ class Plan:
     def lines(self) -> list[str]:
         """Return the plan for people."""
         teacher, student = self.info.shape, self.shape
-        budget = self.resolved.budget.max_size
+        allowed = self.resolved.budget.max_size  # as the user wrote it
         labels = f", labels {_few(self.spec.labels)}" if self.spec.labels else ""
         parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
         methods = ", ".join(stage.method for stage in self.resolved.stage)
@@ -108,7 +110,7 @@ class Plan:
             "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
-            "bytes": f"predicted {self.choice.n_bytes:,}{f' of {budget}' if budget else ''}: {parts}",
+            "bytes": f"predicted {self.choice.n_bytes:,}{f' of {allowed}' if allowed else ''}: {parts}",
             "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
         }
         return [f"{name:9}{text}" for name, text in rows.items()]
@@ -156,7 +158,8 @@ def plan(recipe: Recipe) -> Plan:
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
-    choice = _choose(recipe, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
+    budget = recipe.budget.to_budget()
+    choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in stages)
@@ -166,7 +169,7 @@ def plan(recipe: Recipe) -> Plan:
     resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
     given = stages, rows, kept, pretrained, vocabulary, resolved.digest()
-    return Plan(resolved, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
+    return Plan(resolved, budget, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
 
 
 def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
@@ -240,6 +243,7 @@ def _max_length(
 
 def _choose(
     recipe: Recipe,
+    budget: Budget,
     stages: tuple[Stage, ...],
     info: TeacherInfo,
     train: Table,
@@ -249,7 +253,6 @@ def _choose(
     pretrained: Pretrained | None,
     vocabulary: GivenVocabulary | None,
 ) -> sizing.Choice:
-    budget = recipe.budget.to_budget()
     least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
         raise Refused(
