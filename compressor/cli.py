@@ -8,7 +8,18 @@ import click
 
 from compressor import __version__
 from compressor.commands.console import DefaultGroup, Group, result, say, stop_if
-from compressor.commands.flags import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags, to_recipe
+from compressor.commands.flags import (
+    BITS,
+    BUDGET,
+    COLUMNS,
+    OPTIMISATION,
+    PATH,
+    SHAPE,
+    TEACHER,
+    flags,
+    to_recipe,
+    with_columns,
+)
 
 
 @click.group("tenmeg", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -97,7 +108,7 @@ def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any
     """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
     from compressor.commands.vocabulary import train_vocab
 
-    done = train_vocab(out_dir=output, overwrite=overwrite, **values)
+    done = train_vocab(out_dir=output, overwrite=overwrite, **with_columns(values))
     result(done, _lines(done))
 
 
@@ -109,7 +120,7 @@ def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any
     """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
     from compressor.commands.vocabulary import draw_curve
 
-    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **values)
+    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **with_columns(values))
     result(done, lines)
     stop_if(done["violations"])
 
@@ -122,7 +133,7 @@ def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: 
     """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
     from compressor.commands.folders import export_folder
 
-    done = export_folder(model, output, overwrite=overwrite, **values)
+    done = export_folder(model, output, overwrite=overwrite, **with_columns(values))
     result(done, _lines(done, f"next: tenmeg package {output} --output PACKAGE"))
     stop_if(done["violations"])
 
@@ -145,7 +156,7 @@ def measure(package: Path, as_json: bool, **values: Any) -> None:
     """Measure a PACKAGE: bytes by part, time from text to answer (p50, p95, p99), peak memory."""
     from compressor.packaging.inspection import measure_package, tensor_lines
 
-    done = measure_package(package, **values)
+    done = measure_package(package, **with_columns(values))
     shown = {name: value for name, value in done.items() if name != "tensors"}
     result(done, [*_lines(shown), *tensor_lines(done["tensors"])])
 
@@ -157,7 +168,7 @@ def verify(package: Path, as_json: bool, **values: Any) -> None:
     """Open a PACKAGE as a device would, score it on --eval and hold it to the --max-... promises."""
     from compressor.packaging.inspection import verify_package
 
-    done = verify_package(package, **values)
+    done = verify_package(package, **with_columns(values))
     result(done, _lines(done))
     stop_if(done["violations"])
 
@@ -169,7 +180,7 @@ def package(source: Path, output: Path, overwrite: bool, as_json: bool, **values
     """Package SOURCE, a folder written by 'tenmeg export' or by a run, and archive it beside --output."""
     from compressor.commands.folders import make_package
 
-    done = make_package(source, output, overwrite=overwrite, **values)
+    done = make_package(source, output, overwrite=overwrite, **with_columns(values))
     result(done, _lines(done, f'next: python -m edge_demo {output} "some text"'))
 
 

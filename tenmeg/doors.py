@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from compressor.commands.console import explain
-from compressor.commands.flags import to_recipe
+from compressor.commands.flags import to_recipe, with_columns
 from compressor.files import user_path
 from compressor.refused import Refused
 from tenmeg.decisions import CompressDecisions, ExportFlags, FinetuneDecisions, VerifyFlags, flag_values
@@ -176,7 +176,7 @@ def export(
     Returns:
         Bytes, parity and ``violations``, the limits that are missed.
     """
-    values = flag_values("export", flags)
+    values = with_columns(flag_values("export", flags))
     inputs = read_inputs({"model": model}, tokenizer, {"eval": eval})
     folder = user_path(output)
     with quiet(), beside(inputs, folder, lambda _name: False) as names:
@@ -206,7 +206,7 @@ def verify(
     Returns:
         The scores, and ``violations``, the promises that are broken.
     """
-    values = flag_values("verify", flags)
+    values = with_columns(flag_values("verify", flags))
     inputs = read_inputs({"teacher": teacher}, tokenizer, {"eval": eval})
     with nullcontext() if teacher is None else quiet(), for_now(inputs) as names:
         from compressor.packaging.inspection import verify_package

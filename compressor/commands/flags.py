@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from compressor.data.columns import Columns
 from compressor.recipe.shipped import lay_over
 from compressor.refused import Refused
 
@@ -260,6 +261,12 @@ def to_recipe(values: dict[str, Any], base: dict[str, Any] | None = None) -> dic
             lay_over(each, {**stage, **_options_of(each["method"], methods, options)}) for each in before
         ]
     return lay_over(base, recipe)
+
+
+def with_columns(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the flag values with one ``columns`` in the place of the flags that name columns."""
+    others = {name: value for name, value in values.items() if name not in COLUMNS}
+    return {**others, "columns": Columns(*(values.get(name) for name in COLUMNS))}
 
 
 def _options_of(method: str, methods: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:

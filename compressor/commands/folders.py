@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
@@ -43,8 +44,7 @@ def export_folder(
     block_size: int | None = None,
     max_length: int | None = None,
     eval: str | None = None,  # noqa: A002 - the flag's name
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    columns: Columns = DETECTED,
     allow_pickle: bool = False,
     format: str | None = None,  # noqa: A002 - the flag's name
     overwrite: bool = False,
@@ -63,7 +63,7 @@ def export_folder(
 
     scheme = scheme_of(quantize, embedding_bits, block_size)
     info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
-    table = sample_rows(eval, text_column, pair_column)
+    table = sample_rows(eval, columns)
     length, spec = max_length or info.max_length, info.spec(pair=table.pairs is not None)
     with new_folder(out_dir, overwrite) as part:
         model_path = part / "model.onnx"
@@ -139,8 +139,7 @@ def make_package(
     out: Path,
     *,
     eval: str | None = None,  # noqa: A002 - the flag's name
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    columns: Columns = DETECTED,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the package of an export folder or of a finished run, and its archive, and open it as a device would."""
@@ -155,7 +154,7 @@ def make_package(
             fold_certificates.read(steps, sorted(path.parent.name for path in steps.glob("train-*/step.json")))
             shutil.copytree(finished, part, dirs_exist_ok=True)
         elif (source / "export.json").is_file():
-            package_export(source, sample_rows(eval, text_column, pair_column), part)
+            package_export(source, sample_rows(eval, columns), part)
         else:
             raise FileNotFoundError(
                 f"package: {source} holds neither export.json nor a finished run. "

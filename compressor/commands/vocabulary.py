@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.recipe.recipe import from_dict
@@ -35,8 +36,7 @@ def train_vocab(
     vocab_rule: Any = None,  # a Rule, likewise
     balance: bool = False,
     seed: int | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    columns: Columns = DETECTED,
     revision: str | None = None,
     offline: bool = False,
     overwrite: bool = False,
@@ -58,7 +58,7 @@ def train_vocab(
     theirs = tokenizer._tokenizer  # the tokenizers.Tokenizer inside
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
-    files = read_files(train_files, text_column, pair_column, offline)
+    files = read_files(train_files, columns, offline)
     texts = [text for file in files.values() for text in file]
     corpus = balanced(list(files.values()), seed or 0) if balance else texts
     table = read_embeddings(folder) if rule == "embedding" else None
@@ -88,8 +88,7 @@ def draw_curve(
     block_size: Any = None,
     max_length: int | None = None,
     seed: int | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    columns: Columns = DETECTED,
     revision: str | None = None,
     offline: bool = False,
     overwrite: bool = False,
@@ -111,7 +110,7 @@ def draw_curve(
     theirs = info.tokenizer
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
     check_rule(rule, kind)
-    files = read_files(train_files, text_column, pair_column, offline)
+    files = read_files(train_files, columns, offline)
     bits = {"scheme": quantize or "auto", "embedding_bits": embedding_bits, "block_size": block_size}
     source = {"teacher": {"path": teacher}, "data": {"train": train_files[0]}}
     run = from_dict({**source, "student": shape, "quantize": bits})  # refuses in the sentences of a recipe
@@ -126,9 +125,7 @@ def draw_curve(
     return {"output": str(out_dir), **about, **content}, lines_of(found, picked, choice)
 
 
-def read_files(
-    sources: Sequence[str], text_column: str | None, pair_column: str | None, offline: bool
-) -> dict[str, list[str]]:
+def read_files(sources: Sequence[str], columns: Columns, offline: bool) -> dict[str, list[str]]:
     """Return the texts of each file, both texts of a pair."""
     from compressor.data.table import read_table
 
@@ -137,7 +134,7 @@ def read_files(
         raise Refused(f"--train {twice[0]} is given twice. Give every file once; --balance weighs files equally.")
     files = {}
     for source in sources:
-        table = read_table(source, text_column=text_column, pair_column=pair_column, offline=offline, needs_label=False)
+        table = read_table(source, columns=columns, offline=offline, needs_label=False)
         files[source] = [*table.texts, *(table.pairs or [])]
     return files
 

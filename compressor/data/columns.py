@@ -61,6 +61,17 @@ _NO_LABEL = _names(
 )
 
 
+class Columns(NamedTuple):
+    """The columns as the user named them; None: found by name or content."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+DETECTED = Columns()  # none is named
+
+
 class Choice(NamedTuple):
     """The column of each role, and how each was found."""
 
@@ -88,9 +99,7 @@ def choose(
     values: Mapping[str, Sequence[object]],
     source: str,
     *,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
+    columns: Columns = DETECTED,
     needs_label: bool,
 ) -> Choice:
     """Return which column is what.
@@ -98,13 +107,11 @@ def choose(
     Args:
         values: cells by column name, in the order of the file.
         source: the file or data set, for messages.
-        text_column: as the user said, or None.
-        pair_column: as the user said, or None.
-        label_column: as the user said, or None.
+        columns: as the user named them.
         needs_label: refuse a table without a label; otherwise a label is only taken by name.
     """
     names = list(values)
-    flags = {"--text-column": text_column, "--pair-column": pair_column, "--label-column": label_column}
+    flags = {f"--{role}-column": name for role, name in columns._asdict().items()}
     named = {flag: match_name(name, names, source, flag) for flag, name in flags.items() if name is not None}
     if len(set(named.values())) < len(named):
         raise Refused(f"{source}: {' and '.join(named)} name the same column. Name a different column with each.")

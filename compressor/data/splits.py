@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compressor.data.columns import Columns
 from compressor.data.table import Table, read_table, select
 from compressor.refused import Refused
 
@@ -14,13 +15,16 @@ def read_rows(section: Any, seed: int, *, offline: bool, needs_label: tuple[bool
 
     ``section`` is the [data] of a recipe, whose module stands on the same floor as this one.
     """
-    columns = {name: getattr(section, name) for name in ("text_column", "pair_column", "label_column")}
-    train = read_table(section.train, **columns, offline=offline, needs_label=needs_label[0])
+    columns = Columns(section.text_column, section.pair_column, section.label_column)
+    train = read_table(section.train, columns=columns, offline=offline, needs_label=needs_label[0])
     if section.max_rows is not None:
         train = subset(train, section.max_rows, seed)
     if section.eval is None:
         return split_holdout(train, section.holdout, seed)
-    return train, read_table(section.eval, **columns, split="validation", offline=offline, needs_label=needs_label[1])
+    evaluation = read_table(
+        section.eval, columns=columns, split="validation", offline=offline, needs_label=needs_label[1]
+    )
+    return train, evaluation
 
 
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compressor.data.columns import Choice, choose, is_missing
+from compressor.data.columns import DETECTED, Choice, Columns, choose, is_missing
 from compressor.data.files import read_rows
 from compressor.data.formats import TEXT_ONLY, Rows
 from compressor.data.labels import is_regression, label_numbers, number
@@ -45,9 +45,7 @@ class Table:
 def read_table(
     source: str,
     *,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
+    columns: Columns = DETECTED,
     split: str = "train",
     revision: str | None = None,
     offline: bool = False,
@@ -57,16 +55,14 @@ def read_table(
 
     Args:
         source: path, or ``owner/name`` or ``owner/name:config`` on the hub.
-        text_column: None: detected. Naming it alone means one text per row, whatever other columns there are.
-        pair_column: the second text; None: detected along with the first.
-        label_column: None: detected, by content only where a label is needed.
+        columns: as the user named them. Naming the text alone means one text per row, whatever other columns there
+            are; a second text is found along with the first, a label by content only where it is needed.
         split: which part of a hub data set.
         revision: branch, tag or commit of a hub data set.
         offline: never ask the hub.
         needs_label: refuse rows without a label; otherwise labels that are missing anywhere are left out altogether.
     """
-    flags = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
-    named = [name for name in flags.values() if name is not None]
+    named = [name for name in columns if name is not None]
     rows = read_rows(source, named, split=split, revision=revision, offline=offline)
     if rows.form == "text" and (needs_label or named):
         what = "no labels" if needs_label else f"no column {named[0]!r}"
@@ -74,12 +70,12 @@ def read_table(
     if rows.form == "text":
         choice = Choice(TEXT_ONLY, None, None, {})
     else:
-        choice = choose(rows.values, source, needs_label=needs_label, **flags)
+        choice = choose(rows.values, source, columns=columns, needs_label=needs_label)
     labels, kept, notes = _labels(rows, choice, source, needs_label)
     texts = _texts(rows, choice.text, kept, source)
     pairs = _texts(rows, choice.pair, kept, source) if choice.pair is not None else None
     label_name = choice.label if labels is not None else None
-    columns: dict[str, object] = {
+    found: dict[str, object] = {
         "text": choice.text,
         "pair": choice.pair,
         "label": label_name,
@@ -91,7 +87,7 @@ def read_table(
     }
     for note in notes:
         _LOG.warning("%s: %s", source, note)
-    return Table(texts, pairs, labels, columns, _digest(texts, pairs, labels), source)
+    return Table(texts, pairs, labels, found, _digest(texts, pairs, labels), source)
 
 
 def describe_rows(table: Table) -> str:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.columns import DETECTED, Columns
 from compressor.packaging.parity import sample_rows
 from compressor.recipe.sections import MeasureSection, TeacherSection
 from compressor.refused import Refused
@@ -30,8 +31,7 @@ def measure_package(
     threads: int | None = None,
     runs: int | None = None,
     eval: str | None = None,  # noqa: A002 - the flag's name
-    text_column: str | None = None,
-    pair_column: str | None = None,
+    columns: Columns = DETECTED,
 ) -> dict[str, Any]:
     """Return the bytes of a package by part, its latency, its peak memory, and the machine they belong to."""
     from exporters.graph.ledger import ledger
@@ -40,7 +40,7 @@ def measure_package(
     from exporters.measuring.measure import peak_rss_mb
 
     opened = open_package(package, ep, threads)
-    table = sample_rows(eval, text_column, pair_column)
+    table = sample_rows(eval, columns)
     pair = (table.pairs or table.texts)[0] if opened.manifest["pair"] else None
     model_path = package / opened.manifest["model"]
     return {
@@ -62,9 +62,7 @@ def verify_package(
     max_size: str | None = None,
     max_latency: str | None = None,
     max_drop: float | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
+    columns: Columns = DETECTED,
     teacher: str | None = None,
     ep: str | None = None,
     threads: int | None = None,
@@ -86,15 +84,13 @@ def verify_package(
     if folds := fold_certificates.told(opened.manifest.get("inheritance")):
         found["inheritance"] = folds
     if eval is not None:
-        table = read_table(
-            eval, text_column=text_column, pair_column=pair_column, label_column=label_column, split="validation",
-            needs_label=load_kind(opened.manifest["kind"]).needs_labels,
-        )  # fmt: skip
+        needs_label = load_kind(opened.manifest["kind"]).needs_labels
+        table = read_table(eval, columns=columns, split="validation", needs_label=needs_label)
         found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
         if teacher is not None:
             found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
     if budget.latency is not None or runs is not None:
-        rows = table if eval is not None else sample_rows(None, None, None)
+        rows = table if eval is not None else sample_rows(None)
         found["latency"] = time_answers(opened, rows, ep, threads, runs)
     measured = Measurement(opened.n_bytes, found.get("latency"), found.get("drop"))
     broken = violations(measured, budget)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.columns import DETECTED, Columns
 from compressor.data.splits import subset
 from compressor.data.table import Table, read_table
 from compressor.scoring.contract import TaskSpec
@@ -26,11 +27,11 @@ SAMPLE_TEXTS = (
 )
 
 
-def sample_rows(source: str | None, text_column: str | None, pair_column: str | None) -> Table:
+def sample_rows(source: str | None, columns: Columns = DETECTED) -> Table:
     """Return at most 200 rows of a file, or a few English sentences when none is given."""
     if source is None:
         return Table(list(SAMPLE_TEXTS), None, None, {}, "", "sample sentences")
-    table = read_table(source, text_column=text_column, pair_column=pair_column, split="validation", needs_label=False)
+    table = read_table(source, columns=columns, split="validation", needs_label=False)
     return subset(table, min(200, len(table)), 0)
 
 

@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from compressor.cli import main
 from compressor.commands import console, flags
-from compressor.commands.flags import FLAGS, to_recipe
+from compressor.commands.flags import FLAGS, to_recipe, with_columns
+from compressor.data.columns import Columns
 from compressor.recipe import recipe as recipes
 from compressor.scoring.evaluate import score
 from compressor.scoring.registry import task_spec
@@ -99,6 +100,12 @@ def test_flags_become_a_recipe() -> None:
         ("distill", 2.0, {"temperature": 3}),
         ("finetune", 2.0, {"label_smoothing": 0.1}),
     ]
+
+
+def test_the_flags_that_name_columns_become_one_value() -> None:
+    values = {"label_column": "stars", "text_column": "review", "pair_column": None, "runs": 5}
+    assert with_columns(values) == {"runs": 5, "columns": Columns(text="review", label="stars")}
+    assert with_columns({"eval": "f.tsv"}) == {"eval": "f.tsv", "columns": Columns()}
 
 
 def test_an_option_of_several_methods_must_name_its_own() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor.data.columns import words_of
+from compressor.data.columns import Columns, choose, words_of
 from compressor.data.table import Table, read_table
 
 
@@ -140,28 +140,33 @@ def test_ambiguous_columns_are_refused_with_the_flag(
 
 def test_flags_win_and_a_text_flag_alone_means_one_text(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", SHAPES["STS-B"][0] + "\n" + SHAPES["STS-B"][1] + "\n")
-    one = read_table(path, text_column="sentence2", needs_label=True)
+    one = read_table(path, columns=Columns(text="sentence2"), needs_label=True)
     assert roles(one) == ("sentence2", None, "score")
     assert one.columns["how"] == {"text": "flag", "label": "name"}
-    assert roles(read_table(path, pair_column="sentence2", needs_label=True)) == ("sentence1", "sentence2", "score")
-    assert roles(read_table(path, label_column="GENRE", needs_label=True))[2] == "genre"
+    two = read_table(path, columns=Columns(pair="sentence2"), needs_label=True)
+    assert roles(two) == ("sentence1", "sentence2", "score")
+    assert roles(read_table(path, columns=Columns(label="GENRE"), needs_label=True))[2] == "genre"
+
+
+def test_what_is_not_named_is_found_beside_what_is() -> None:
+    values = {"note": ["a b c", "d e f"], "text": ["g h", "i j"], "label": ["0", "1"]}
+    found = choose(values, "made", columns=Columns(pair="note"), needs_label=True)
+    assert found == ("text", "note", "label", {"pair": "flag", "text": "name", "label": "name"})
+    assert choose(values, "made", needs_label=True).pair is None
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("named", "message"),
     [
-        (
-            {"text_column": "sentense"},
-            "--text-column 'sentense' is not a column. Did you mean 'sentence'. Columns: sent",
-        ),
-        ({"label_column": "zzz"}, "--label-column 'zzz' is not a column. Columns: sentence, label"),
-        ({"text_column": "label", "label_column": "label"}, "name the same column"),
+        (Columns("sentense"), "--text-column 'sentense' is not a column. Did you mean 'sentence'. Columns: sent"),
+        (Columns(label="zzz"), "--label-column 'zzz' is not a column. Columns: sentence, label"),
+        (Columns("label", label="label"), "--text-column and --label-column name the same column"),
     ],
 )
-def test_a_wrong_flag_is_answered_with_the_columns(flags: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_a_wrong_flag_is_answered_with_the_columns(named: Columns, message: str, tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "sentence\tlabel\na b\t1\n")
     with pytest.raises(ValueError, match=message):
-        read_table(path, needs_label=True, **flags)  # type: ignore[arg-type]
+        read_table(path, columns=named, needs_label=True)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compressor.data.columns import Columns
 from compressor.data.table import describe_rows, read_table
 from compressor.refused import Refused
 
@@ -175,7 +176,7 @@ def test_missing_labels_matter_only_where_labels_are_needed(tmp_path: Path) -> N
     assert table.labels is None and len(table) == 2
     assert "labels are not used because the column 'label' is empty at line 3" in describe_rows(table)
     with pytest.raises(ValueError, match="line 3: the label is missing"):
-        read_table(path, label_column="label", needs_label=False)
+        read_table(path, columns=Columns(label="label"), needs_label=False)
 
 
 def test_parquet_keeps_the_declared_class_names(tmp_path: Path) -> None:
@@ -217,9 +218,7 @@ label = st.sampled_from(["yes", "no", "maybe so", "été"])
 @given(rows=st.lists(st.tuples(plain, plain, label), min_size=1, max_size=8))
 def test_tsv_round_trip(rows: list[tuple[str, str, str]], tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", tsv(["first words", "other words", "answer"], *map(list, rows)))
-    table = read_table(
-        path, text_column="first words", pair_column="other words", label_column="answer", needs_label=True
-    )
+    table = read_table(path, columns=Columns("first words", "other words", "answer"), needs_label=True)
     assert list(zip(table.texts, table.pairs or [], table.labels or [], strict=True)) == rows
 
 
@@ -227,10 +226,9 @@ def test_tsv_round_trip(rows: list[tuple[str, str, str]], tmp_path: Path) -> Non
 @given(rows=st.lists(st.tuples(anything, anything, label), min_size=1, max_size=8))
 def test_csv_and_json_round_trip(rows: list[tuple[str, str, str]], tmp_path: Path) -> None:
     names = ["premise", "hypothesis", "label"]
-    flags = {"text_column": "premise", "pair_column": "hypothesis", "label_column": "label"}
     lines = "".join(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
     for path in (write(tmp_path, "a.csv.gz", csv_text(names, *map(list, rows))), write(tmp_path, "a.jsonl", lines)):
-        table = read_table(path, needs_label=True, **flags)  # type: ignore[arg-type]
+        table = read_table(path, columns=Columns(*names), needs_label=True)
         assert list(zip(table.texts, table.pairs or [], table.labels or [], strict=True)) == rows
 
 
