@@ -37,8 +37,8 @@ def main() -> None:
 
 @main.command()
 @flags("teacher", "train", "eval", *BUDGET, "output", "recipe", "method", "option", *SHAPE, *BITS, *OPTIMISATION,
-       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "overwrite", "dry_run", "as_json",
-       required=("teacher", "train", "output"))  # fmt: skip
+       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "report_to", "overwrite", "dry_run",
+       "as_json", required=("teacher", "train", "output"))  # fmt: skip
 def compress(recipe: str | None, output: Path, as_json: bool, **values: Any) -> None:
     """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
 
@@ -47,13 +47,13 @@ def compress(recipe: str | None, output: Path, as_json: bool, **values: Any) -> 
     from compressor.recipe.recipe import from_dict
     from compressor.recipe.shipped import base
 
-    said = {name: values.pop(name) for name in ("overwrite", "dry_run", "cache")}
+    said = {name: values.pop(name) for name in ("overwrite", "dry_run", "cache", "report_to")}
     _run(from_dict(to_recipe(values, base(recipe) if recipe else None)), output, **said)
 
 
 @main.command()
 @click.argument("recipe", type=PATH)
-@flags("output", "cache", "overwrite", "dry_run", "as_json", required=("output",))
+@flags("output", "cache", "report_to", "overwrite", "dry_run", "as_json", required=("output",))
 def run(recipe: Path, output: Path, as_json: bool, **said: Any) -> None:
     """Compress as RECIPE (a .toml file) says; 'compress --dry-run' writes one to start from."""
     from compressor.recipe.recipe import load
@@ -61,8 +61,14 @@ def run(recipe: Path, output: Path, as_json: bool, **said: Any) -> None:
     _run(load(recipe), output, **said)
 
 
-# Any: a Recipe, not imported for --help
-def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool, cache: Path | None) -> None:
+def _run(
+    recipe: Any,  # a Recipe, not imported for --help
+    output: Path,
+    overwrite: bool,
+    dry_run: bool,
+    cache: Path | None,
+    report_to: tuple[str, ...],
+) -> None:
     if dry_run:
         from compressor.commands.folders import save_plan
 
@@ -74,21 +80,21 @@ def _run(recipe: Any, output: Path, overwrite: bool, dry_run: bool, cache: Path 
         return
     from compressor.run.compress import compress
 
-    outcome = compress(recipe, output, overwrite, say, cache)
+    outcome = compress(recipe, output, overwrite, say, cache, report_to)
     result(outcome.report, outcome.lines())
     stop_if(outcome.violations)
 
 
 @main.command()
 @flags("model", "train", "eval", "output", "epochs", "learning_rate", "batch_size", "micro_batch", "max_rows", "seed",
-       *COLUMNS, *TEACHER, "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
-def finetune(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
+       *COLUMNS, *TEACHER, "report_to", "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
+def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str, ...], **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
     from compressor.recipe.recipe import finetune_job
     from compressor.run.finetune import finetune as make_teacher
 
     job = finetune_job(to_recipe({**values, "method": ("finetune",)}))
-    done = make_teacher(job, output, overwrite=overwrite, echo=say)
+    done = make_teacher(job, output, overwrite, say, report_to)
     result(
         done,
         _lines(done, f"next: tenmeg compress --teacher {output} --train {values['train']} --max-size 7MB --output OUT"),

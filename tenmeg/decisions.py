@@ -18,7 +18,9 @@ from compressor.refused import Refused, did_you_mean
 Bits = Literal["auto", "int8", "int4", "none"]
 Provider = Literal["cpu", "cuda"]
 # Parameters of the functions themselves, or what only a command line needs.
-NOT_DECISIONS = ("teacher", "model", "train", "eval", "output", "recipe", "cache", "overwrite", "dry_run", "as_json")
+NOT_DECISIONS = (
+    "teacher", "model", "train", "eval", "output", "recipe", "cache", "report_to", "overwrite", "dry_run", "as_json",
+)  # fmt: skip
 
 
 class Columns(TypedDict, total=False):

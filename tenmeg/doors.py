@@ -5,7 +5,7 @@ sentence, a ``ValueError`` or an ``OSError``; a missed budget does not raise, it
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from os import PathLike, fspath
 from pathlib import Path
@@ -57,6 +57,7 @@ def compress(
     recipe: "AnyPath | Recipe | None" = None,
     overwrite: bool = False,
     cache: AnyPath | None = None,
+    report_to: str | Sequence[str] | None = None,
     echo: Callable[[str], None] | None = None,
     **decisions: Unpack[CompressDecisions],
 ) -> "Made":
@@ -71,6 +72,7 @@ def compress(
         recipe: to start from: the name of a shipped one, a .toml file, or a ``Recipe``; all else wins over it.
         overwrite: replace what another run left in ``output``.
         cache: folder in which runs share vocabulary, teacher outputs and start.
+        report_to: also send the curves to ``"tensorboard"`` (files in ``output/logs``), ``"wandb"``, ``"trackio"``.
         echo: is told each line of progress, ``print`` for one.
         **decisions: the flags of ``tenmeg compress``: ``max_size="7MB"``, ``layers=4``, ``method=["distill"]``, ...
 
@@ -90,7 +92,8 @@ def compress(
         from compressor.run.compress import compress as run
         from tenmeg.made import Made
 
-        return Made(**vars(run(made, folder, overwrite, echo or _silent, user_path(cache) if cache else None)))
+        shared = user_path(cache) if cache else None
+        return Made(**vars(run(made, folder, overwrite, echo or _silent, shared, report_to or ())))
 
 
 @_door
@@ -126,6 +129,7 @@ def finetune(
     eval: Rows | None = None,  # noqa: A002 - the flag's name
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     overwrite: bool = False,
+    report_to: str | Sequence[str] | None = None,
     echo: Callable[[str], None] | None = None,
     **decisions: Unpack[FinetuneDecisions],
 ) -> dict[str, Any]:
@@ -138,6 +142,7 @@ def finetune(
         eval: evaluation rows, like ``train``; left out, some are held out of it.
         tokenizer: of a model in memory.
         overwrite: replace what is in ``output``.
+        report_to: as in ``compress``; tensorboard's files stand beside the model, in ``output.logs``.
         echo: is told each line of progress, ``print`` for one.
         **decisions: the flags of ``tenmeg finetune``: ``epochs=3``, ``learning_rate=5e-5``, ...
     """
@@ -150,7 +155,7 @@ def finetune(
         from compressor.run.finetune import finetune as make_teacher
 
         job = finetune_job(to_recipe({**values, **names, "method": ("finetune",)}))
-        return make_teacher(job, folder, overwrite=overwrite, echo=echo or _silent)
+        return make_teacher(job, folder, overwrite, echo or _silent, report_to or ())
 
 
 @_door

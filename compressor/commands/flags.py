@@ -14,6 +14,7 @@ import click
 from compressor.data.columns import Columns
 from compressor.recipe.shipped import lay_over
 from compressor.refused import Refused
+from compressor.training.trackers import TRACKERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # any command body: click passes it keyword arguments
 
@@ -191,6 +192,13 @@ FLAGS: dict[str, Flag] = {
     ),
     "output": Flag("Folder to write to.", None, None, DIR),
     "cache": Flag("Folder in which runs share vocabulary, teacher outputs and start.", "none", None, DIR),
+    "report_to": Flag(
+        "Also send the curves of training to a tracker; again for each. Files of tensorboard: OUT/logs, or OUT.logs "
+        "beside the model of finetune.",
+        "none",
+        None,
+        {"type": click.Choice(TRACKERS), "multiple": True},
+    ),
     "overwrite": Flag("Replace what another run left in --output.", "off", None, _switch()),
     "dry_run": Flag("Print the plan, write the resolved recipe, train nothing.", "off", None, _switch()),
     "as_json": Flag("One JSON object on stdout, all else on stderr.", "off", None, _switch("--json", "as_json")),

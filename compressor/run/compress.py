@@ -7,7 +7,7 @@ leaves the package, under ``*.rejected``.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,13 @@ from compressor.run.planning.sizing import describe
 from compressor.run.progress import quiet_libraries
 from compressor.run.relabel import base_key
 from compressor.run.source import code_digest
+from compressor.training.trackers import Tracking, known_trackers
 from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
 
 RUN_MARKER = "run.json"
+LOGS = "logs"
 RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
 
 
@@ -86,10 +88,12 @@ def compress(
     overwrite: bool = False,
     echo: Callable[[str], None] = lambda _line: None,
     cache: Path | None = None,
+    report_to: Sequence[str] = (),
 ) -> Outcome:
     """Run the recipe into ``out_dir``; missed budgets are in the outcome, not raised.
 
-    Vocabulary, teacher's outputs and start are taken from the folder ``cache`` where a run with the same left them.
+    Vocabulary, teacher's outputs and start are taken from the folder ``cache`` where a run with the same left them. The
+    curves of the stages go to the trackers ``report_to``, whose files stand in ``out_dir/logs``.
 
     Raises:
         OverBudget: if no student fits the byte budget; nothing is written.
@@ -99,6 +103,7 @@ def compress(
     marks = check_output(recipe, out_dir, overwrite)
     if cache and cache.exists() and not cache.is_dir():
         raise FileExistsError(f"--cache {cache} is a file, expected a folder. Choose another --cache.")
+    trackers = known_trackers(report_to)
     quiet_libraries()
     planned = plan(recipe)
     resolved = planned.resolved
@@ -133,7 +138,7 @@ def compress(
     }
     start = partial(student_steps.run_student, planned, journal)
     journal.step("student", student_key, ("vocab",), start, shared=True, uses=of_task)
-    model_step = _train(planned, journal, {**teacher_key, **data_key})
+    model_step = _train(planned, journal, {**teacher_key, **data_key}, trackers)
     sources = Sources(planned, journal, model_step)
     journal.step("export", {"max_length": planned.max_length}, (model_step, "vocab"), sources.export, uses=of_task)
     bits = {"scheme": planned.scheme.__dict__}
@@ -184,8 +189,8 @@ def _marked(out_dir: Path) -> dict[str, Any]:
 def _open_output(marks: dict[str, str], out_dir: Path, overwrite: bool) -> None:
     """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
     if overwrite and not _is_run_of(out_dir, marks) and out_dir.is_dir():
-        for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER):
-            path = out_dir / name
+        logs = out_dir.glob(f"{LOGS}/train-*")  # of a stage each
+        for path in (*(out_dir / name for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER)), *logs):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -200,9 +205,9 @@ def _check(planned: Plan, part: Path) -> None:
     )
 
 
-def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
+def _train(planned: Plan, journal: Journal, data_key: dict[str, Any], trackers: tuple[str, ...]) -> str:
     """Run the training stages one after the other and return the name of the last."""
-    before = "student"
+    before, out_dir = "student", journal.steps_dir.parent
     for number, stage in enumerate(planned.stages, start=1):
         name = f"train-{number}-{stage.method.name}"
         inputs = {
@@ -211,7 +216,8 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any]) -> str:
             "stage": stage.section.digest(),
             "seed": planned.resolved.seed,
         }
-        work = partial(student_steps.run_stage, planned, journal, before, number)
+        tracking = Tracking(trackers, f"{out_dir}/{name}", out_dir / LOGS / name) if trackers else None
+        work = partial(student_steps.run_stage, planned, journal, before, number, tracking=tracking)
         after, uses = (before, "vocab", "teacher"), (*stage.modules, *planned.spec.modules())
         journal.step(name, inputs, after, work, resumes=True, on_every_process=True, uses=uses)
         before = name

@@ -6,7 +6,7 @@ dropped and a fresh head is put on.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from compressor.scoring.registry import task_spec
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.registry import build_options, load_method
+from compressor.training.trackers import Tracking, known_trackers
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
@@ -48,9 +49,15 @@ class Prepared(NamedTuple):
 
 
 def finetune(
-    job: FinetuneJob, out_dir: Path, overwrite: bool = False, echo: Callable[[str], None] = lambda _line: None
+    job: FinetuneJob,
+    out_dir: Path,
+    overwrite: bool = False,
+    echo: Callable[[str], None] = lambda _line: None,
+    report_to: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Fine-tune the model of ``job`` into ``out_dir`` and return its score.
+
+    The curves go to the trackers ``report_to``, whose files stand beside the model in ``OUT.logs``.
 
     Raises:
         FileExistsError: if ``out_dir`` is in use and ``overwrite`` is off.
@@ -58,6 +65,7 @@ def finetune(
     """
     if out_dir.exists() and not overwrite and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise FileExistsError(f"--output {out_dir} exists already. Choose another --output, or give --overwrite.")
+    trackers = known_trackers(report_to)
     quiet_libraries()
     prepared = prepare(job)
     echo(f"model    {prepared.info.name}, {prepared.info.shape.n_parameters / 1e6:.1f} M parameters")
@@ -72,7 +80,10 @@ def finetune(
     }
     result: dict[str, Any] = {}
 
-    work, uses = partial(train_model, prepared, job.seed), ("compressor.methods.finetune", *prepared.spec.modules())
+    events_dir = out_dir.with_name(f"{out_dir.name}.logs") / "finetune"
+    tracking = Tracking(trackers, f"{out_dir}/finetune", events_dir) if trackers else None
+    work = partial(train_model, prepared, job.seed, tracking=tracking)
+    uses = ("compressor.methods.finetune", *prepared.spec.modules())
     folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True, uses=uses)
     if not is_first_process():
         return result
@@ -112,7 +123,9 @@ def prepare(job: FinetuneJob) -> Prepared:
     return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
 
 
-def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetune") -> None:
+def train_model(
+    prepared: Prepared, seed: int, part: Path, title: str = "finetune", tracking: Tracking | None = None
+) -> None:
     """Train the model into ``part/model``; a killed call goes on at its checkpoint in ``part/work``."""
     tokenizer = load_tokenizer(prepared.info.folder)
     model = load_classifier(prepared.info.folder, prepared.info, seed)
@@ -125,7 +138,7 @@ def train_model(prepared: Prepared, seed: int, part: Path, title: str = "finetun
     collate = Collator(rows, model.config.pad_token_id or 0, segments, labels)
     optimisation = optimisation_of(stage, seed)
     with step_bar(title, n_steps(len(prepared.train), optimisation)) as progress:
-        train_stage(objective, rows, collate, optimisation, part / "work", None, progress)
+        train_stage(objective, rows, collate, optimisation, part / "work", None, progress, tracking)
     if not is_first_process():
         return
     model.cpu().save_pretrained(part / "model")

@@ -44,6 +44,7 @@ from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.objective import Objective
 from compressor.training.registry import Stage
+from compressor.training.trackers import Tracking
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 from vocab import mapping
 from vocab.comparing.word_report import certificate
@@ -176,7 +177,9 @@ def copy_tokenizer(journal: Journal, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def run_stage(planned: "Plan", journal: Journal, before: str, number: int, part: Path) -> None:
+def run_stage(
+    planned: "Plan", journal: Journal, before: str, number: int, part: Path, tracking: Tracking | None = None
+) -> None:
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
     stage, info = planned.stages[number - 1], planned.info
     student = load_student(planned.info, journal.folder(before) / "model")
@@ -187,7 +190,7 @@ def run_stage(planned: "Plan", journal: Journal, before: str, number: int, part:
     optimisation = optimisation_of(stage.section, planned.resolved.seed)
     with step_bar(stage.method.name, n_steps(len(table), optimisation)) as progress:
         score = monitor(planned, journal, tokenizer) if objective.is_scored else None
-        train_stage(objective, rows, collate, optimisation, part / "work", score, progress)
+        train_stage(objective, rows, collate, optimisation, part / "work", score, progress, tracking)
     if not is_first_process():
         return
     objective.cpu()

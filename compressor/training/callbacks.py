@@ -32,6 +32,9 @@ class Watched(Protocol):
     term_sums: dict[str, float]  # loss terms since the last line of the log
     n_summed: int
 
+    def report(self, scores: dict[str, float]) -> None:
+        """Tell whoever follows the log of scores."""
+
 
 class StageCallback(TrainerCallback):
     """Calls the objective's hooks, writes metrics.jsonl, evaluates, checkpoints by time, marks whole checkpoints."""
@@ -102,8 +105,12 @@ class StageCallback(TrainerCallback):
 
     def on_log(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Rewrite metrics.jsonl from the state, so that a resumed run repeats no line."""
-        if state.is_world_process_zero:
-            self._write(state)
+        if not state.is_world_process_zero:
+            return
+        lines = [
+            json.dumps(cleaned, sort_keys=True) for entry in state.log_history if len(cleaned := clean_entry(entry)) > 2
+        ]
+        write_text(self.metrics_path, "\n".join(lines) + "\n")
 
     def on_save(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Mark the checkpoint as whole and remove the older ones."""
@@ -125,13 +132,8 @@ class StageCallback(TrainerCallback):
             metrics = self.evaluate(self.objective)
             self.objective.train()
             state.log_history.append({"step": state.global_step, "epoch": state.epoch, **metrics})
-            self._write(state)
-
-    def _write(self, state: State) -> None:
-        lines = [
-            json.dumps(cleaned, sort_keys=True) for entry in state.log_history if len(cleaned := clean_entry(entry)) > 2
-        ]
-        write_text(self.metrics_path, "\n".join(lines) + "\n")
+            assert self.trainer is not None
+            self.trainer.report(metrics)  # which calls ``on_log`` here too
 
 
 def clean_entry(entry: dict[str, Any]) -> dict[str, Any]:

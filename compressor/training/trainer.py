@@ -7,6 +7,7 @@ killed stage goes on at its last checkpoint and ends with the same weights: data
 ``torchrun`` works unchanged.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -27,6 +28,7 @@ from compressor.files import read_json
 from compressor.refused import Refused
 from compressor.training.callbacks import COMPLETE, MAX_GRAD_NORM, StageCallback, clean_entry, last_checkpoint
 from compressor.training.objective import Objective
+from compressor.training.trackers import Tracking, tracked
 
 if TYPE_CHECKING:
     from compressor.recipe.sections import StageSection
@@ -132,6 +134,12 @@ class StageTrainer(Trainer):
             self.n_summed = 0
         super().log(logs, start_time)
 
+    def report(self, scores: dict[str, float]) -> None:
+        """Tell the trackers of scores that are in the log already."""
+        should_log = self.control.should_log  # the handler takes this call for the line that is still to come
+        self.callback_handler.on_log(self.args, self.state, self.control, dict(scores))
+        self.control.should_log = should_log
+
 
 def train_stage(
     objective: Objective,
@@ -141,6 +149,7 @@ def train_stage(
     work_dir: Path,
     evaluate: Callable[[Objective], dict[str, float]] | None,
     progress: Callable[[int, int], None],
+    tracking: Tracking | None = None,
 ) -> list[dict[str, Any]]:
     """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it."""
     set_seed(optimisation.seed)
@@ -151,7 +160,7 @@ def train_stage(
         rows=rows,
         optimisation=optimisation,
         model=objective,
-        args=_arguments(objective, len(rows.lengths), optimisation, work_dir),
+        args=_arguments(objective, len(rows.lengths), optimisation, work_dir, tracking),
         train_dataset=RowDataset(len(rows.lengths)),
         data_collator=collate,
         callbacks=[callback],
@@ -164,12 +173,16 @@ def train_stage(
         pending = read_json(checkpoint / COMPLETE)
         trainer.term_sums.update(pending["term_sums"])
         trainer.n_summed = pending["n_summed"]
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    n_done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    with tracked(trainer, tracking, work_dir, n_done) if tracking else contextlib.nullcontext():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     objective.eval()
     return [clean_entry(entry) for entry in trainer.state.log_history]
 
 
-def _arguments(objective: Objective, n_rows: int, optimisation: Optimisation, work_dir: Path) -> TrainingArguments:
+def _arguments(
+    objective: Objective, n_rows: int, optimisation: Optimisation, work_dir: Path, tracking: Tracking | None
+) -> TrainingArguments:
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = max(1, optimisation.batch_size // n_processes)
     # At most as many as were asked for: the parts of a process's share must be equal too.
@@ -191,7 +204,7 @@ def _arguments(objective: Objective, n_rows: int, optimisation: Optimisation, wo
         logging_steps=min(LOG_EVERY, max(1, n_steps(n_rows, optimisation) // 10)),
         save_strategy=SaveStrategy.NO,
         eval_strategy="no",
-        report_to=[],
+        **(tracking.arguments() if tracking else {"report_to": []}),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -95,7 +95,7 @@ def test_load_takes_what_the_runtime_takes():
 
 def test_plan_takes_what_compress_takes_but_what_is_written_and_told():
     planned, made = (set(inspect.signature(each).parameters) for each in (tenmeg.plan, tenmeg.compress))
-    assert made - planned == {"output", "overwrite", "cache", "echo"} and planned <= made
+    assert made - planned == {"output", "overwrite", "cache", "report_to", "echo"} and planned <= made
 
 
 def test_python_m_tenmeg_is_the_command():

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from compressor.methods import finetune
 from compressor.training.contract import Context, model_inputs
 from compressor.training.imitation import without_dropout
+from compressor.training.trackers import Tracking
 from compressor.training.trainer import Optimisation, StageTrainer, train_stage
 from tests.support.method_cases import context_of, make_case, state_of
 
@@ -34,7 +35,9 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
 PARTS = {"micro_batch": 2, "evaluate_every": 4}
 
 
-def train(tmp_path: Path, stage: str = "distill", stop_at: int | None = None) -> dict[str, torch.Tensor]:
+def train(
+    tmp_path: Path, stage: str = "distill", stop_at: int | None = None, tracking: Tracking | None = None
+) -> dict[str, torch.Tensor]:
     """Train a stage for three epochs of three steps and return everything that was trained."""
     method, options = STAGES[stage]
     case = make_case(method, context_of(), options)
@@ -49,8 +52,16 @@ def train(tmp_path: Path, stage: str = "distill", stop_at: int | None = None) ->
     parts = PARTS if stage.endswith("parts") else {}
     optimisation = Optimisation(3.0, 1e-3, 8, 0.1, 0.01, seed=7, **parts)
     score = evaluate if parts else None
-    train_stage(case.objective, case.rows, case.collate, optimisation, tmp_path, score, progress)
+    train_stage(case.objective, case.rows, case.collate, optimisation, tmp_path, score, progress, tracking)
     return state_of(case.objective)
+
+
+def curves(events_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) of every scalar that tensorboard shows of a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(events_dir)).Reload()
+    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 METHOD = "teacher_predictions"
