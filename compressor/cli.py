@@ -8,18 +8,8 @@ import click
 
 from compressor import __version__
 from compressor.commands.console import DefaultGroup, Group, result, say, stop_if
-from compressor.commands.flags import (
-    BITS,
-    BUDGET,
-    COLUMNS,
-    OPTIMISATION,
-    PATH,
-    SHAPE,
-    TEACHER,
-    flags,
-    to_recipe,
-    with_columns,
-)
+from compressor.commands.decisions import to_recipe, with_columns
+from compressor.commands.flags import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags
 
 
 @click.group("tenmeg", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -86,8 +76,9 @@ def _run(
 
 
 @main.command()
-@flags("model", "train", "eval", "output", "epochs", "learning_rate", "batch_size", "micro_batch", "max_rows", "seed",
-       *COLUMNS, *TEACHER, "report_to", "overwrite", "as_json", required=("model", "train", "output"))  # fmt: skip
+@flags("model", "train", "eval", "output", "task", "epochs", "learning_rate", "batch_size", "micro_batch",
+       "max_rows", "seed", *COLUMNS, *TEACHER, "report_to", "overwrite", "as_json",
+       required=("model", "train", "output"))  # fmt: skip
 def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str, ...], **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
     from compressor.recipe.recipe import finetune_job

@@ -72,7 +72,9 @@ def _answer(package: "Package", text: str, pair: str | None) -> dict[str, Any]: 
 
 
 def _for_people(answer: dict[str, Any]) -> str:  # Any: as above
-    if "label" in answer:
+    if "labels" in answer:
+        said = ", ".join(f"{label}  {answer['scores'][label]:.4f}" for label in answer["labels"]) or "no label"
+    elif "label" in answer:
         said = f"{answer['label']}  {answer['score']:.4f}"
     elif "value" in answer:
         said = f"{answer['value']:.4f}"

@@ -25,7 +25,7 @@ import onnxruntime
 import tokenizers
 
 FORMAT, FORMAT_VERSION, MANIFEST = "tenmeg-package", 1, "manifest.json"
-KINDS = ("classification", "regression", "embedding")
+FEWEST_LABELS = {"classification": 2, "multi_label": 1}  # of the kinds that have any
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 PATH_PART = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # so no ".", no ".." and no hidden file
 FIELDS: dict[str, type] = dict.fromkeys(("kind", "task", "output", "model", "tokenizer"), str)
@@ -44,9 +44,10 @@ class PackageError(Refused):
 class Prediction(NamedTuple):
     """One answer; what the package's kind does not have is ``None``."""
 
-    label: str | None = None
+    label: str | None = None  # of one that is right
     score: float | None = None  # probability of the label
     scores: dict[str, float] | None = None  # probability of every label
+    labels: list[str] | None = None  # of any number: those whose probability reaches their threshold
     value: float | None = None  # regression
     embedding: np.ndarray | None = None  # float32 (hidden,)
 
@@ -67,14 +68,7 @@ class Package:
 
     def predict(self, text: str, pair: str | None = None) -> Prediction:
         """Return the answer to one text, or to two where the package compares two."""
-        output = self._run(text, pair)
-        if self.manifest["kind"] == "embedding":
-            return Prediction(embedding=output)
-        if self.manifest["kind"] == "regression":
-            return Prediction(value=float(output[0]))
-        scores = dict(zip(self.manifest["labels"], output.tolist(), strict=True))
-        label = self.manifest["labels"][int(output.argmax())]
-        return Prediction(label=label, score=scores[label], scores=scores)
+        return ANSWERS[self.manifest["kind"]](self._run(text, pair), self.manifest)
 
     def outputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Return the main output as float32 (texts, values); every text runs alone, as on a device."""
@@ -107,6 +101,35 @@ class Package:
             return self._session.run([self.manifest["output"]], feeds)[0][0]  # (1, values) -> (values,)
         except Exception as error:  # onnxruntime has a dozen unrelated exception types
             raise PackageError(f"package: the model cannot run on this text ({_line(error)}).") from error
+
+
+def _classification(output: np.ndarray, manifest: dict[str, Any]) -> Prediction:
+    scores = dict(zip(manifest["labels"], output.tolist(), strict=True))
+    label = manifest["labels"][int(output.argmax())]
+    return Prediction(label=label, score=scores[label], scores=scores)
+
+
+def _multi_label(output: np.ndarray, manifest: dict[str, Any]) -> Prediction:
+    scores = dict(zip(manifest["labels"], output.tolist(), strict=True))
+    reached = zip(scores, output >= np.array(manifest["thresholds"]), strict=True)
+    return Prediction(scores=scores, labels=[label for label, is_reached in reached if is_reached])
+
+
+def _regression(output: np.ndarray, _manifest: dict[str, Any]) -> Prediction:
+    return Prediction(value=float(output[0]))
+
+
+def _embedding(output: np.ndarray, _manifest: dict[str, Any]) -> Prediction:
+    return Prediction(embedding=output)
+
+
+# What a kind of task answers: one function of the model's output (values,) for each that this reader knows.
+ANSWERS: dict[str, Callable[[np.ndarray, dict[str, Any]], Prediction]] = {
+    "classification": _classification,
+    "multi_label": _multi_label,
+    "regression": _regression,
+    "embedding": _embedding,
+}
 
 
 def _cut(counts: list[int], limit: int) -> list[int]:
@@ -191,9 +214,14 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     kind, labels, inputs, files, test = map(get, ("kind", "labels", "inputs", "files", "self_test"))
     for name, wanted in FIELDS.items():
         _require(type(get(name)) is wanted, name, get(name), f"of type {wanted.__name__}")
-    _require(kind in KINDS, "kind", kind, f"one of {', '.join(KINDS)}")
+    _require(kind in ANSWERS, "kind", kind, f"one of {', '.join(ANSWERS)}")
     _require(_is_list(labels, str) and len(set(labels)) == len(labels), "labels", labels, "a list of different names")
-    _require((len(labels) > 1) if kind == "classification" else not labels, "labels", labels, f"those of {kind}")
+    fewest = FEWEST_LABELS.get(kind, 0)
+    _require(len(labels) >= fewest if fewest else not labels, "labels", labels, f"those of {kind}")
+    if kind == "multi_label":
+        limits = get("thresholds")
+        is_right = _is_list(limits, int, float) and len(limits) == len(labels) and all(0 <= x <= 1 for x in limits)
+        _require(is_right, "thresholds", limits, "a number from 0 to 1 for each label")
     _require(_is_list(inputs, str) and set(inputs) <= set(INPUTS), "inputs", inputs, f"a list from {', '.join(INPUTS)}")
     for path, entry in files.items():
         is_right = isinstance(entry, dict) and type(entry.get("bytes")) is int and type(entry.get("sha256")) is str
@@ -330,6 +358,8 @@ def _self_test(package: Package) -> None:
         largest = float(np.abs(output - expected).max(initial=0.0))
         if not largest <= tolerance:  # "not": a NaN is wrong too
             raise PackageError(f"{where} is off by {largest:.3g}, allowed {tolerance:g}. Do not trust it here.")
+        if package.manifest["kind"] != "classification":
+            continue
         # below the tolerance a lead is a tie, which another processor may break the other way
-        if labels and np.ptp(np.sort(expected)[-2:]) > tolerance and output.argmax() != expected.argmax():
+        if np.ptp(np.sort(expected)[-2:]) > tolerance and output.argmax() != expected.argmax():
             raise PackageError(f"{where} gives another label than {labels[expected.argmax()]!r}. Do not trust it here.")

@@ -48,7 +48,8 @@ class PackageInfo:
     max_length: int  # tokens, special ones included
     inputs: tuple[str, ...]  # of the model: input_ids, attention_mask and, where the family has them, token_type_ids
     output: str  # the model's output that is the answer: probabilities, one value, or the sentence embedding
-    labels: tuple[str, ...] = ()  # classification only, by id
+    labels: tuple[str, ...] = ()  # by id, of kinds whose answers have names
+    chosen: Mapping[str, Any] = field(default_factory=dict)  # of the kind's own: {"thresholds": [0.5, ...]}
     pooling: Mapping[str, Any] | None = None  # {"mode": "mean", "normalize": true}; already inside the model
     quality: Mapping[str, Any] = field(default_factory=dict)  # metric, value, teacher, rows, data_sha256
     scheme: Mapping[str, Any] = field(default_factory=dict)  # name, and counts of what was quantised
@@ -81,12 +82,14 @@ class Manifest:
     recipe_sha256: str | None
     versions: dict[str, str]
     self_test: dict[str, Any]
+    chosen: dict[str, Any]  # its entries stand beside the other fields
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 
     def dumps(self) -> str:
         """Return the text of ``manifest.json``, with the digest of that very text inside (see ``seal``)."""
-        text = json.dumps(asdict(self) | {"manifest_sha256": NO_SEAL}, **JSON_STYLE)  # type: ignore[arg-type]
+        fields = asdict(self)
+        text = json.dumps(fields.pop("chosen") | fields | {"manifest_sha256": NO_SEAL}, **JSON_STYLE)  # type: ignore[arg-type]
         # Lists of numbers on one line; a string cannot match, because JSON strings hold no raw newline.
         text = re.sub(r"\[\n\s+([-+.\deE,\s]+?)\n\s+\]", lambda found: f"[{' '.join(found.group(1).split())}]", text)
         return seal(text + "\n")
@@ -177,6 +180,7 @@ def _manifest(
             # six decimals are far below any tolerance, and half the bytes
             "cases": [case._asdict() | {"output": [round(float(x), 6) for x in case.output]} for case in cases],
         },
+        chosen=dict(info.chosen),
     )
 
 

@@ -55,8 +55,8 @@ class Measuring(TypedDict, total=False):
     runs: int | None
 
 
-class FinetuneDecisions(Columns, total=False):
-    """What ``tenmeg finetune`` can be told."""
+class Training(Columns, total=False):
+    """How a model is trained, and where it comes from."""
 
     epochs: float | None
     learning_rate: float | None
@@ -71,7 +71,13 @@ class FinetuneDecisions(Columns, total=False):
     max_length: int | None
 
 
-class CompressDecisions(FinetuneDecisions, Quantization, Budget, Measuring, total=False):
+class FinetuneDecisions(Training, total=False):
+    """What ``tenmeg finetune`` can be told."""
+
+    task: str | None
+
+
+class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):
     """What ``tenmeg compress`` can be told."""
 
     method: str | Sequence[str] | None

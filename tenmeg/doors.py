@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from compressor.commands.console import explain
-from compressor.commands.flags import to_recipe, with_columns
+from compressor.commands.decisions import to_recipe, with_columns
 from compressor.files import user_path
 from compressor.refused import Refused
 from tenmeg.decisions import CompressDecisions, ExportFlags, FinetuneDecisions, VerifyFlags, flag_values

@@ -4,16 +4,12 @@ A flag that is left out stays ``None`` and the recipe's own default holds; ``def
 compares the two). ``place`` is where the value goes in the recipe, which is not imported here: ``--help`` stays quick.
 """
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from compressor.data.columns import Columns
-from compressor.recipe.shipped import lay_over
-from compressor.refused import Refused
 from compressor.training.trackers import TRACKERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # any command body: click passes it keyword arguments
@@ -47,6 +43,12 @@ SWITCHES_BOTH_WAYS = ("baselines", "exchange")  # off is something that a user s
 FLAGS: dict[str, Flag] = {
     "teacher": Flag("Folder or hub id of the fine-tuned model.", None, "teacher.path", {"metavar": "MODEL"}),
     "model": Flag("Folder or hub id of the model to fine-tune.", None, "teacher.path", {"metavar": "MODEL"}),
+    "task": Flag(
+        "Kind of task: classification, regression, or multi_label (any number of labels a row).",
+        "by the labels",
+        "task",
+        {"metavar": "KIND"},
+    ),
     "revision": Flag("Hub revision: branch, tag or commit.", "the newest", "teacher.revision"),
     "offline": Flag("Never ask the hub.", "off", "teacher.offline", _switch()),
     "allow_pickle": Flag("Load .bin checkpoints, which can run code.", "off", "teacher.allow_pickle", _switch()),
@@ -239,66 +241,3 @@ def _option(name: str, required: bool) -> Callable[[Command], Command]:
 def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
     context.meta["tenmeg.json"] = value  # the error path has no other way to know
     return value
-
-
-def to_recipe(values: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the recipe's nested dictionaries from flag values, laid over ``base``: what was not given is left out.
-
-    Methods that are given replace the stages of ``base``; without one, --option and the flags of a stage
-    (--epochs, --batch-size, ...) change its stages.
-
-    >>> to_recipe({"teacher": "t", "train": "f.tsv", "layers": None, "method": ("distill",), "epochs": 2.0})
-    {'teacher': {'path': 't'}, 'data': {'train': 'f.tsv'}, 'stage': [{'method': 'distill', 'epochs': 2.0}]}
-    """
-    base = base or {}
-    recipe: dict[str, Any] = {}
-    stage: dict[str, Any] = {}
-    for name, value in values.items():
-        place = FLAGS[name].place
-        is_off = value is None or (value is False and name not in SWITCHES_BOTH_WAYS)
-        if place is None or is_off or name in ("method", "option"):
-            continue
-        section, _, key = place.rpartition(".")
-        target = stage if section == "stage" else recipe.setdefault(section, {}) if section else recipe
-        target[key] = value
-    given, options = values.get("method") or (), tuple(values.get("option") or ())
-    if stage or options or given:
-        before = [{"method": method} for method in given] or base.get("stage") or [{"method": "distill"}]
-        methods = tuple(each["method"] for each in before)
-        recipe["stage"] = [
-            lay_over(each, {**stage, **_options_of(each["method"], methods, options)}) for each in before
-        ]
-    return lay_over(base, recipe)
-
-
-def with_columns(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the flag values with one ``columns`` in the place of the flags that name columns."""
-    others = {name: value for name, value in values.items() if name not in COLUMNS}
-    return {**others, "columns": Columns(*(values.get(name) for name in COLUMNS))}
-
-
-def _options_of(method: str, methods: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:
-    """Return ``{"options": {...}}`` of one method from KEY=VALUE and METHOD.KEY=VALUE, or nothing."""
-    found: dict[str, Any] = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise Refused(f"--option {text}: expected KEY=VALUE, for example --option temperature=2.")
-        owner, dot, rest = key.partition(".")
-        if dot and owner in methods:
-            if owner == method:
-                found[rest] = _value(value)
-        elif len(set(methods)) > 1:
-            raise Refused(
-                f"--option {text}: several methods are given. Write METHOD.KEY=VALUE, for example {methods[0]}.{text}."
-            )
-        else:
-            found[key] = _value(value)
-    return {"options": found} if found else {}
-
-
-def _value(text: str) -> Any:  # whatever TOML can say: number, boolean, string, list
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.data.formats import Rows, from_csv, from_json, from_text, from_tsv
 from compressor.files import user_path
@@ -30,7 +30,9 @@ KNOWN_SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".tx
 _HUB_ID = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>[\w.-]+))?", re.ASCII)
 
 
-def read_rows(source: str, named: Iterable[str], *, split: str, revision: str | None, offline: bool) -> Rows:
+def read_rows(
+    source: str, named: Iterable[str], *, split: str, revision: str | None, offline: bool, lists: bool = False
+) -> Rows:
     """Return the rows of a file, or of a hub id (``owner/name`` or ``owner/name:config``) when there is no such file.
 
     Args:
@@ -39,19 +41,20 @@ def read_rows(source: str, named: Iterable[str], *, split: str, revision: str | 
         split: which part of a hub data set.
         revision: branch, tag or commit of a hub data set.
         offline: use only what is already in the hub cache.
+        lists: of a Parquet file or a hub data set keep columns of lists of texts and numbers, too.
     """
     path = user_path(source)
     if path.is_dir():
         raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
     if path.is_file():
-        return _parse(path, source, set(named))
+        return _parse(path, source, set(named), lists)
     match = _HUB_ID.fullmatch(source)
     if match is None or _suffix(path) in KNOWN_SUFFIXES:
         raise FileNotFoundError(_missing(path, source))
-    return _from_hub(source, match["name"], match["config"], split, revision, offline)
+    return _from_hub(source, match["name"], match["config"], split, revision, offline, lists)
 
 
-def _parse(path: Path, source: str, named: set[str]) -> Rows:
+def _parse(path: Path, source: str, named: set[str], lists: bool) -> Rows:
     suffix = _suffix(path)
     if suffix not in KNOWN_SUFFIXES:
         known = ", ".join(KNOWN_SUFFIXES)
@@ -60,7 +63,7 @@ def _parse(path: Path, source: str, named: set[str]) -> Rows:
     if not data:
         raise Refused(f"{source}: is empty. Give a file with rows.")
     if suffix == ".parquet":
-        return _from_parquet(data, source)
+        return _from_parquet(data, source, lists)
     text = _decoded(data, source)
     if not text.strip():
         raise Refused(f"{source}: holds only blank lines. Give a file with rows.")
@@ -98,7 +101,7 @@ def _decoded(data: bytes, source: str) -> str:
         ) from error
 
 
-def _from_parquet(data: bytes, source: str) -> Rows:
+def _from_parquet(data: bytes, source: str, lists: bool) -> Rows:
     import pyarrow
     import pyarrow.parquet
 
@@ -106,24 +109,31 @@ def _from_parquet(data: bytes, source: str) -> Rows:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise Refused(f"{source}: is not a readable Parquet file ({_first_line(error)}).") from error
-    return _from_arrow(table, _declared_classes(table.schema), source, "parquet")
+    return _from_arrow(table, _declared_classes(table.schema), source, "parquet", lists)
 
 
 def _declared_classes(schema: "pyarrow.Schema") -> dict[str, list[str]]:
     """Return the class names that ``datasets`` wrote into the file's metadata."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: list(map(str, spec["names"])) for name, spec in features.items() if "names" in spec}
+        inner = {name: _inner(spec) for name, spec in features.items()}
+        return {name: list(map(str, spec["names"])) for name, spec in inner.items() if "names" in spec}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # written by another tool
 
 
-def _from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source: str, form: str) -> Rows:
+def _inner(spec: Any) -> Any:  # Any: JSON
+    """Return what a list is of, of the ways in which ``datasets`` has written that."""
+    return spec[0] if isinstance(spec, list) else spec.get("feature", spec)
+
+
+def _from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source: str, form: str, lists: bool) -> Rows:
     import pyarrow.types as kinds
 
     values: dict[str, list[object]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        inner = column.type.value_type if kinds.is_dictionary(column.type) else column.type
+        is_list = lists and (kinds.is_list(column.type) or kinds.is_large_list(column.type))
+        inner = column.type.value_type if is_list or kinds.is_dictionary(column.type) else column.type
         tests = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
         if any(test(inner) for test in tests):
             values[name] = column.to_pylist()
@@ -132,7 +142,9 @@ def _from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source
     return Rows(values, range(1, table.num_rows + 1), "row", form, {n: classes[n] for n in classes if n in values})
 
 
-def _from_hub(source: str, name: str, config: str | None, split: str, revision: str | None, offline: bool) -> Rows:
+def _from_hub(
+    source: str, name: str, config: str | None, split: str, revision: str | None, offline: bool, lists: bool
+) -> Rows:
     import datasets
 
     is_cut_off = offline or not _is_hub_reachable(name)
@@ -146,8 +158,9 @@ def _from_hub(source: str, name: str, config: str | None, split: str, revision: 
             f"{source}: is no file here, and could not be read as a data set {where}: {_first_line(error)} "
             "Check the name and the network, or give a file (.tsv .csv .jsonl .parquet .txt)."
         ) from error
-    classes = {n: feature.names for n, feature in data.features.items() if isinstance(feature, datasets.ClassLabel)}
-    return _from_arrow(data.with_format("arrow")[:], classes, source, "hub")
+    inner = {name: getattr(feature, "feature", feature) for name, feature in data.features.items()}
+    classes = {n: feature.names for n, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
+    return _from_arrow(data.with_format("arrow")[:], classes, source, "hub", lists)
 
 
 def _is_hub_reachable(name: str) -> bool:

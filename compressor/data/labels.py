@@ -9,13 +9,10 @@ A column of labels is matched as a whole by one rule, the first that explains ev
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
 
 from compressor.refused import Refused, did_you_mean
 
-Task = Literal["text-classification", "feature-extraction"]
-Kind = Literal["classification", "regression", "embedding"]
-Metric = Literal["accuracy", "spearman", "similarity_spearman"]
+Labels = list[str] | list[float] | list[tuple[str, ...]]  # one for each row
 
 MAX_INTEGER_CLASSES = 256  # more distinct integers than this are a quantity, not classes
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)

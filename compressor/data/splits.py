@@ -1,5 +1,6 @@
 """Rows held out, dealt into folds or drawn, by seed: rows with the same texts always stay together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,26 @@ from compressor.data.table import Table, read_table, select
 from compressor.refused import Refused
 
 
-def read_rows(section: Any, seed: int, *, offline: bool, needs_label: tuple[bool, bool]) -> tuple[Table, Table]:
-    """Return training and evaluation rows; ``needs_label`` says of each whether a label must be there.
+def read_rows(
+    section: Any, seed: int, *, offline: bool, needs_label: tuple[bool, bool], several: Sequence[str] | None = None
+) -> tuple[Table, Table]:
+    """Return training and evaluation rows.
 
-    ``section`` is the [data] of a recipe, whose module stands on the same floor as this one.
+    Args:
+        section: the [data] of a recipe, whose module stands on the same floor as this one.
+        seed: of what is drawn and held out.
+        offline: never ask the hub.
+        needs_label: of each, whether a label must be there.
+        several: as ``read_table`` takes it.
     """
     columns = Columns(section.text_column, section.pair_column, section.label_column)
-    train = read_table(section.train, columns=columns, offline=offline, needs_label=needs_label[0])
+    how: dict[str, Any] = {"columns": columns, "offline": offline, "several": several}
+    train = read_table(section.train, **how, needs_label=needs_label[0])
     if section.max_rows is not None:
         train = subset(train, section.max_rows, seed)
     if section.eval is None:
         return split_holdout(train, section.holdout, seed)
-    evaluation = read_table(
-        section.eval, columns=columns, split="validation", offline=offline, needs_label=needs_label[1]
-    )
-    return train, evaluation
+    return train, read_table(section.eval, **how, split="validation", needs_label=needs_label[1])
 
 
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:

@@ -3,7 +3,8 @@
 ``read_table`` turns a file or a hub data set into texts, second texts and labels; what was taken for what is in
 ``Table.columns`` and in one line of ``describe_rows``. A bad row (empty text, missing label, NaN, a list where a text
 belongs) is refused with its line. Labels stay strings, except when the column is a quantity (see
-``compressor.data.labels.is_regression``). The hash covers the content only, so that two scores are comparable, or
+``compressor.data.labels.is_regression``), or tuples of strings where a row may have several
+(``compressor.data.several``). The hash covers the content only, so that two scores are comparable, or
 visibly not.
 """
 
@@ -13,10 +14,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compressor.data.columns import DETECTED, Choice, Columns, choose, is_missing
+from compressor.data.columns import DETECTED, Choice, Columns, How, choose, is_missing
 from compressor.data.files import read_rows
 from compressor.data.formats import TEXT_ONLY, Rows
-from compressor.data.labels import is_regression, label_numbers, number
+from compressor.data.labels import Labels, is_regression, label_numbers, number
+from compressor.data.several import from_cells, from_switches, switch_columns
 from compressor.refused import Refused
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Table:
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[str] | list[float] | None
+    labels: Labels | None
     columns: dict[str, object]
     sha256: str
     source: str
@@ -50,6 +52,7 @@ def read_table(
     revision: str | None = None,
     offline: bool = False,
     needs_label: bool,
+    several: Sequence[str] | None = None,
 ) -> Table:
     """Return the rows of a file or hub id.
 
@@ -61,26 +64,42 @@ def read_table(
         revision: branch, tag or commit of a hub data set.
         offline: never ask the hub.
         needs_label: refuse rows without a label; otherwise labels that are missing anywhere are left out altogether.
+        several: the labels of which a row may have any number, () where they are not known yet; None: one a row.
     """
     named = [name for name in columns if name is not None]
-    rows = read_rows(source, named, split=split, revision=revision, offline=offline)
+    rows = read_rows(source, named, split=split, revision=revision, offline=offline, lists=several is not None)
     if rows.form == "text" and (needs_label or named):
         what = "no labels" if needs_label else f"no column {named[0]!r}"
         raise Refused(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
+    switches: list[str] = []  # columns that stand for a label each
     if rows.form == "text":
         choice = Choice(TEXT_ONLY, None, None, {})
     else:
-        choice = choose(rows.values, source, columns=columns, needs_label=needs_label)
-    labels, kept, notes = _labels(rows, choice, source, needs_label)
+        if several is not None:
+            switches = switch_columns(rows.values, columns.label, several, source)
+        others = {name: cells for name, cells in rows.values.items() if name not in switches}
+        if switches:
+            how: How = "flag" if columns.label else "name" if several else "content"
+            choice = choose(others, source, columns=columns._replace(label=None), needs_label=False)
+            choice = choice._replace(label=", ".join(switches), how={**choice.how, "label": how})
+        else:
+            choice = choose(others, source, columns=columns, needs_label=needs_label)
+    labels: Labels | None
+    if several is None:
+        labels, kept, notes = _labels(rows, choice, source, needs_label)
+    else:
+        labels, notes = _several(rows, choice, switches, several, source, needs_label)
+        kept = list(range(len(rows.places)))
     texts = _texts(rows, choice.text, kept, source)
     pairs = _texts(rows, choice.pair, kept, source) if choice.pair is not None else None
     label_name = choice.label if labels is not None else None
+    taken = (choice.text, choice.pair, label_name, *switches)
     found: dict[str, object] = {
         "text": choice.text,
         "pair": choice.pair,
         "label": label_name,
         "how": {role: how for role, how in choice.how.items() if role != "label" or label_name},
-        "ignored": [name for name in rows.values if name not in (choice.text, choice.pair, label_name)],
+        "ignored": [name for name in rows.values if name not in taken],
         "format": rows.form,
         "label_names": rows.class_names.get(label_name) if label_name else None,
         "notes": notes,
@@ -98,15 +117,26 @@ def describe_rows(table: Table) -> str:
         if name is not None and name != TEXT_ONLY:
             parts.append(f"{role} column '{name}'")
     if table.labels is not None:
-        distinct = sorted(set(map(str, table.labels)))
-        is_number = isinstance(table.labels[0], float)
-        shown = ", ".join(distinct[:6]) + (", ..." if len(distinct) > 6 else "")
-        parts[-1] += " (numbers)" if is_number else f" ({len(distinct)} classes: {shown})"
+        parts[-1] += f" ({_told_labels(table.labels)})"
     ignored, notes = table.columns["ignored"], table.columns["notes"]
     assert isinstance(ignored, list) and isinstance(notes, list)
     if ignored:
         parts.append("ignored: " + ", ".join(map(str, ignored)))
     return f"{table.source}: " + "; ".join([*parts, *notes])
+
+
+def _told_labels(labels: Labels) -> str:
+    if isinstance(labels[0], float):
+        return "numbers"
+    is_several = isinstance(labels[0], tuple)
+    distinct = sorted({part for each in labels for part in (each if isinstance(each, tuple) else (str(each),))})
+    shown = ", ".join(distinct[:6]) + (", ..." if len(distinct) > 6 else "")
+    if not is_several:
+        return f"{len(distinct)} classes: {shown}"
+    n_held = sum(len(each) for each in labels if isinstance(each, tuple))
+    n_without = sum(not each for each in labels)
+    without = f", {n_without:,} rows without" if n_without else ""
+    return f"{n_held / len(labels):.2f} of {len(distinct)} labels a row{without}: {shown}"
 
 
 def select(table: Table, indices: Sequence[int]) -> Table:
@@ -179,12 +209,34 @@ def _labels(
             what = f"the label is {str(cell).strip()!r}" if is_nan else "the label is missing"
             raise Refused(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
         if not isinstance(cell, str | int | float):
-            raise _wrong_kind(place, choice.label, cell, "one label")
+            raise _wrong_kind(
+                place,
+                choice.label,
+                cell,
+                "one label (several need a multi_label model)",
+            )
         labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())
     if not labels:
         raise Refused(f"{source}: no row has a label (column {choice.label!r}).")
     _check_numbers(labels, kept, rows, source)
     return (label_numbers(labels, source) if is_regression(labels) else labels), kept, notes
+
+
+def _several(
+    rows: Rows, choice: Choice, switches: Sequence[str], known: Sequence[str], source: str, needed: bool
+) -> tuple[list[tuple[str, ...]] | None, list[str]]:
+    """Return the labels of every row, and notes on what was left out."""
+    if choice.label is None:
+        return None, []
+    if not switches and not needed and choice.how["label"] != "flag":
+        empty = [index for index, cell in enumerate(rows.values[choice.label]) if cell is None]
+        if empty:
+            place = f"{rows.unit} {rows.places[empty[0]]}"
+            return None, [f"labels are not used because the column {choice.label!r} is empty at {place}"]
+    found = from_switches(rows, switches, source) if switches else from_cells(rows, choice.label, known, source)
+    if needed and not any(found):
+        raise Refused(f"{source}: no row has a label (column {choice.label!r}). Name another with --label-column.")
+    return found, []
 
 
 def _named(cell: object, names: Sequence[str] | None) -> object:
@@ -206,7 +258,7 @@ def _check_numbers(labels: Sequence[str], kept: Sequence[int], rows: Rows, sourc
         )
 
 
-def _digest(texts: Sequence[str], pairs: Sequence[str] | None, labels: Sequence[str] | Sequence[float] | None) -> str:
+def _digest(texts: Sequence[str], pairs: Sequence[str] | None, labels: Labels | None) -> str:
     digest = hashlib.sha256()
     for index, text in enumerate(texts):
         row = [text, pairs[index] if pairs else None, labels[index] if labels else None]

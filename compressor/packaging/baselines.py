@@ -16,7 +16,7 @@ import numpy as np
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring.contract import Array, TaskSpec
-from compressor.scoring.evaluate import score
+from compressor.scoring.evaluate import score, tuned
 from compressor.scoring.metrics import correlations
 
 N_TIMED = 200
@@ -52,7 +52,14 @@ class _Model(NamedTuple):
         return values
 
 
-def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed: int) -> Baseline:  # noqa: A002 - the recipe's word
+def tfidf(
+    train: Table,
+    eval: Table,  # noqa: A002 - the recipe's word
+    spec: TaskSpec,
+    max_bytes: int | None,
+    seed: int,
+    held_out: Table | None = None,
+) -> Baseline:
     """Return TF-IDF with logistic regression, ridge regression or cosine, as the task has it.
 
     Args:
@@ -61,6 +68,7 @@ def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed
         spec: the task.
         max_bytes: keep only as many terms as fit; None: all.
         seed: for the solver.
+        held_out: rows that a task chooses on, where it does.
     """
     if spec.needs_labels and train.labels is None:
         raise Refused(f"{train.source}: TF-IDF needs labelled training rows. Name the labels with --label-column.")
@@ -71,6 +79,7 @@ def tfidf(train: Table, eval: Table, spec: TaskSpec, max_bytes: int | None, seed
     model = _Model(vectorizer, None, None)
     if is_linear:
         model = _fit(model, train, spec, seed)
+        spec = tuned(lambda texts, pairs: model.outputs(texts, pairs if spec.pair else None), held_out, spec)
     metrics = _metrics(model, eval, spec)
     p50, p95 = _latency(model, eval, spec)
     n_features = len(vectorizer.vocabulary_)

@@ -63,18 +63,19 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
     quantized = facts["quantization"]["scheme"] != "none"
     model_path = source / ("model_quantized.onnx" if quantized else "model.onnx")
     bits = {name: value for name, value in facts["quantization"].items() if not name.startswith("bytes_")}
+    spec = task_spec(facts["kind"], facts["labels"], pair=table.pairs is not None)
     details = PackageInfo(
         kind=facts["kind"],
         max_length=facts["max_length"],
         inputs=tuple(facts["inputs"]),
         output=facts["output"],
         labels=tuple(facts["labels"]),
+        chosen=spec.manifest(),
         pooling=facts["pooling"],
         scheme={**bits, "name": bits["scheme"]},
         teacher=facts["teacher"],
         versions=versions(),
     )
-    spec = task_spec(facts["kind"], facts["labels"], pair=table.pairs is not None)
     asked = spec.asked(table)
     cases = make_cases(model_path, source, details, asked.texts[:40], asked.pairs[:40] if asked.pairs else None)
     # First answers that rounding on another processor cannot turn.

@@ -84,8 +84,9 @@ def verify_package(
     if folds := fold_certificates.told(opened.manifest.get("inheritance")):
         found["inheritance"] = folds
     if eval is not None:
-        needs_label = load_kind(opened.manifest["kind"]).needs_labels
-        table = read_table(eval, columns=columns, split="validation", needs_label=needs_label)
+        kind = load_kind(opened.manifest["kind"])
+        several = opened.manifest["labels"] if kind.several_labels else None
+        table = read_table(eval, columns=columns, split="validation", needs_label=kind.needs_labels, several=several)
         found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
         if teacher is not None:
             found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
@@ -160,7 +161,7 @@ def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: b
     if manifest["pair"]:
         spec = dataclasses.replace(spec, pair=True)
     theirs, outputs = _teacher_score(teacher, table, spec) if teacher else (None, None)
-    metrics = evaluate(opened.outputs, table, spec, outputs, manifest["output"]).metrics
+    metrics = evaluate(opened.outputs, table, spec.restored(manifest), outputs, manifest["output"]).metrics
     quality = manifest.get("quality") or {}
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
@@ -194,5 +195,6 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
     predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling)
     theirs = dataclasses.replace(spec, labels=info.spec(pair=spec.pair).labels)
     outputs = outputs_on(predict, table, theirs)
+    theirs = theirs.tuned(outputs, table)  # on these very rows: no teacher is judged below what it can do
     # Where the rows have nothing to compare with, the teacher is the measure.
     return measured(outputs, table, theirs).get(spec.metric, 1.0), outputs

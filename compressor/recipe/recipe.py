@@ -84,6 +84,7 @@ class FinetuneJob(Section):
     """What ``tenmeg finetune`` is told: the same tables as a recipe's, with the model to fine-tune as the teacher."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    task: str | None = Field(None, description="kind of task; None: classes, or a score where labels are numbers")
     teacher: TeacherSection
     data: DataSection
     stage: tuple[StageSection, ...] = (StageSection(method="finetune"),)

@@ -114,6 +114,8 @@ def compress(
             echo(line)
     journal = Journal(out_dir / "steps", echo, cache)
     data_key = {"train": planned.train.sha256, "eval": planned.evaluation.sha256, "rows": len(planned.train)}
+    if planned.held_out:
+        data_key["held_out"] = planned.held_out.sha256
     teacher_key = {"teacher": planned.info.hashes, "task": planned.info.task, "max_length": planned.max_length}
     model_key = {"pretrained": planned.pretrained.hashes} if planned.pretrained else {}
     given_key = {"vocabulary": planned.vocabulary.hashes, **model_key} if planned.vocabulary else {}

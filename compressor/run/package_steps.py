@@ -6,7 +6,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.run.student_steps import student_tokenizer
 from compressor.scoring.contract import TOLERANCE
-from compressor.scoring.evaluate import evaluate
+from compressor.scoring.evaluate import evaluate, tuned
 from compressor.student.student import load_student
 from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
@@ -84,17 +84,18 @@ class Sources:
     def verify(self, part: Path) -> None:
         """Measure the quantised model as a package: parity, quality, latency, memory; and what stands beside it."""
         planned, measured = self.planned, self.planned.resolved.measure
-        spec, evaluation = planned.spec, planned.evaluation
+        spec, evaluation, held_out = planned.spec, planned.evaluation, planned.held_out
         teacher = read_json(self.journal.folder("teacher") / "reference.json")["metrics"]
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
         student = load_student(planned.info, self.model_dir)
         predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
-        ours = evaluate(predict, evaluation, spec, teacher_outputs).metrics
+        ours = evaluate(predict, evaluation, tuned(predict, held_out, spec), teacher_outputs).metrics
         parities, missed = self._parities(predict)
         draft = self.write(part / "draft", {}, {"metrics": {}})
         package = runtime.load(draft, threads=measured.threads)
         answer = spec.head().answer
-        packaged = evaluate(package.outputs, evaluation, spec, teacher_outputs, answer).metrics
+        chosen = tuned(package.outputs, held_out, spec, answer)
+        packaged = evaluate(package.outputs, evaluation, chosen, teacher_outputs, answer).metrics
         opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
         latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
         beside = self._baselines(part, teacher_outputs) if measured.baselines else []
@@ -105,6 +106,7 @@ class Sources:
             part / "verify.json",
             {
                 "metrics": {"teacher": teacher, "student": ours, "package": packaged},
+                "tuned": chosen.manifest(),
                 "drop": 100 * (teacher[spec.metric] - packaged[spec.metric]),
                 "parity": parities,
                 "parity_violations": missed,
@@ -131,14 +133,15 @@ class Sources:
     def write(self, folder: Path, quality: dict[str, Any], checked: dict[str, Any]) -> Path:
         """Write a package of the quantised model."""
         planned = self.planned
-        info = planned.info
+        info, spec = planned.info, planned.spec.restored(checked.get("tuned", {}))
         export = read_json(self.journal.folder("export") / "export.json")
         details = PackageInfo(
-            kind=planned.spec.kind,
+            kind=spec.kind,
             max_length=planned.max_length,
             inputs=tuple(export["inputs"]),
-            output=planned.spec.head().answer,
-            labels=planned.spec.labels,
+            output=spec.head().answer,
+            labels=spec.labels,
+            chosen=spec.manifest(),
             pooling=info.pooling._asdict() if info.pooling else None,
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
@@ -146,11 +149,11 @@ class Sources:
             inheritance=fold_certificates.manifest_block(self._certificates()),
             recipe_sha256=planned.digest,
             versions=versions(),
-            tolerance=planned.spec.tolerance(planned.evaluation),
+            tolerance=spec.tolerance(planned.evaluation),
         )
         model_path = self.journal.folder("quantize") / "model.onnx"
         tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
-        cases = self._cases(model_path, tokenizer_dir, details)
+        cases = self._cases(model_path, tokenizer_dir, details, spec.margin)
         config = read_json(self.model_dir / "config.json")
         card = model_card(self.told(checked))
         return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
@@ -173,6 +176,7 @@ class Sources:
                 "metric": planned.spec.metric,
                 "pair": planned.spec.pair,
                 "max_length": planned.max_length,
+                **checked.get("tuned", {}),
             },
             "metrics": checked["metrics"],
             "vocabulary": read_json(self.journal.folder("vocab") / "statistics.json"),
@@ -184,12 +188,13 @@ class Sources:
         """Return the certificates of the training steps, each held to its tolerances."""
         return fold_certificates.read(self.journal.steps_dir, fold_certificates.step_names(self.planned.resolved.stage))
 
-    def _cases(self, model_path: Path, tokenizer_dir: Path, details: PackageInfo) -> list[SelfTestCase]:
+    def _cases(
+        self, model_path: Path, tokenizer_dir: Path, details: PackageInfo, margin: Callable[[Sequence[float]], float]
+    ) -> list[SelfTestCase]:
         """Return self-test cases of rows whose answer is not on the edge of another."""
         table = splits.subset(self.questions, min(8 * N_CASES, len(self.questions)), 0)
         table = select(table, np.argsort([len(text) for text in table.texts], kind="stable").tolist())
         cases = make_cases(model_path, tokenizer_dir, details, table.texts, table.pairs)
-        margin = self.planned.spec.margin
         clear = [case for case in cases if margin(case.output) > 4 * TOLERANCE]
         cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -margin(case.output))
         return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
@@ -210,7 +215,9 @@ class Sources:
         limit = planned.budget.max_bytes or planned.choice.n_bytes
         scored = planned.train.labels is not None or not planned.spec.needs_labels
         if scored and planned.evaluation.labels is not None:
-            simple = baselines.tfidf(planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed)
+            simple = baselines.tfidf(
+                planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed, planned.held_out
+            )
             found.append(simple._asdict())
         found.append(self._teacher_int8(part, reference))
         return found
@@ -226,7 +233,8 @@ class Sources:
             answer = planned.spec.head().answer
             settings = (tokenizer, info.max_length, exported.inputs, answer)
             predict = graph_predictor(path, *settings)
-            found = evaluate(predict, planned.evaluation, planned.spec, reference, answer).metrics
+            spec = tuned(predict, planned.held_out, planned.spec, answer)
+            found = evaluate(predict, planned.evaluation, spec, reference, answer).metrics
             ask = asker(path, *settings)
             seconds: Sequence[str | None] = asked.pairs or [None] * len(asked)
             rows = list(zip(asked.texts, seconds, strict=True))

@@ -57,6 +57,7 @@ class TaskSpec:
     has_classes: ClassVar[bool] = False  # answers have names: the model's labels are those
     has_one_class: ClassVar[bool] = False  # and one of them is right for each row
     several_labels: ClassVar[bool] = False  # a row has any number of labels
+    tunes: ClassVar[bool] = False  # something is chosen on held-out rows: ``tuned``
     needs_labels: ClassVar[bool] = True  # rows to learn from and to be judged on must carry some
     has_head: ClassVar[bool] = True  # the model ends in a layer of its own for the answers, behind the encoder
     reads_pairs: ClassVar[bool] = True  # two texts of a row are one input; otherwise each is one
@@ -122,6 +123,11 @@ class TaskSpec:
         return None if targets is None else np.asarray(targets, dtype=self.target_type)
 
     @classmethod
+    def collect(cls, table: Table) -> tuple[str, ...]:
+        """Return the labels that training rows hold, to make a model for them; () where answers have no names."""
+        return ()
+
+    @classmethod
     def check_training(cls, table: Table) -> None:
         """Refuse training rows that nothing can be learned from."""
 
@@ -146,13 +152,17 @@ class TaskSpec:
         """Return how far a student answers like its teacher, whose outputs are ``theirs``, labels aside."""
         raise NotImplementedError
 
-    def tuned(self, outputs: Array, table: Table | None, name: str = "logits") -> Self:
+    def tuned(self, outputs: Array, table: Table, name: str = "logits") -> Self:
         """Return the task with what is chosen on held-out rows, by a model's own outputs on them."""
         return self
 
     def manifest(self) -> dict[str, Any]:
-        """Return what a package's manifest holds beside labels and quality."""
+        """Return what a package's manifest holds of what was tuned."""
         return {}
+
+    def restored(self, manifest: Mapping[str, Any]) -> Self:
+        """Return the task as it was tuned, from what ``manifest`` returned."""
+        return self
 
     def margin(self, output: Sequence[float]) -> float:
         """Return how far an answer is from another one; 0 where a small difference is no other answer."""

@@ -30,6 +30,11 @@ def outputs_on(predict: Predict, table: Table, spec: TaskSpec) -> Array:
     return np.asarray(predict(table.texts + (table.pairs or []), None))
 
 
+def tuned(predict: Predict, held_out: Table | None, spec: TaskSpec, name: str = "logits") -> TaskSpec:
+    """Return the task with what is chosen on held-out rows by a predictor's own outputs; as it is without any."""
+    return spec if held_out is None else spec.tuned(outputs_on(predict, held_out, spec), held_out, name)
+
+
 def evaluate(
     predict: Predict, table: Table, spec: TaskSpec, teacher_outputs: Array | None = None, name: str = "logits"
 ) -> Evaluation:

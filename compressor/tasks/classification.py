@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressor.data.labels import check_classes, label_ids
+from compressor.data.labels import check_classes, collect_labels, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
@@ -40,6 +40,12 @@ class Task(contract.TaskSpec):
         names = table.columns.get("label_names")
         known = list(map(str, names)) if isinstance(names, list) else None
         return label_ids(table.labels, dict(enumerate(self.labels)), table.source, names=known)  # type: ignore[arg-type]
+
+    @classmethod
+    def collect(cls, table: Table) -> tuple[str, ...]:
+        """Return the classes, sorted (by value when all are integers)."""
+        assert table.labels is not None
+        return collect_labels(table.labels, table.source)  # type: ignore[arg-type]
 
     @classmethod
     def check_training(cls, table: Table) -> None:

@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from compressor.cli import main
 from compressor.commands import console, flags
-from compressor.commands.flags import FLAGS, to_recipe, with_columns
+from compressor.commands.decisions import to_recipe, with_columns
+from compressor.commands.flags import FLAGS
 from compressor.data.columns import Columns
 from compressor.recipe import recipe as recipes
 from compressor.scoring.evaluate import score

@@ -110,7 +110,8 @@ def test_the_door_opens_what_is_heavy_only_when_it_is_asked(path: Path) -> None:
 
     ``made.py`` is what a run has made: it is imported behind the run.
     """
-    light = ("compressor.cli", "compressor.commands.console", "compressor.commands.flags", "compressor.files",
+    light = ("compressor.cli", "compressor.commands.console", "compressor.commands.flags",
+             "compressor.commands.decisions", "compressor.files",
              "compressor.refused", "compressor")  # fmt: skip
     ours = {module for module, runs in imports_of(path) if runs and module.partition(".")[0] in OURS}
     assert all(module in light or module.startswith(DOOR) for module in ours), sorted(ours)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compressor.cli import main
-from compressor.commands.flags import to_recipe
+from compressor.commands.decisions import to_recipe
 from compressor.recipe import recipe as recipes
 from compressor.recipe.shipped import (
     PLACEHOLDERS,

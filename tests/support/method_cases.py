@@ -41,7 +41,7 @@ from vocab.train import train_vocabulary
 N_ROWS, MAX_LENGTH, STUDENT_SIZE = 24, 48, 150
 TEACHER_HIDDEN, TEACHER_LAYERS, CACHED_LAYERS = 24, 3, (1, 3)
 FIRST_LAYERS = (1, 2, 3)  # cached for the first token: whatever a method may ask for
-LABELS = {"classification": ("a", "b", "c"), "regression": ("score",), "embedding": ()}
+LABELS = {"classification": ("a", "b", "c"), "regression": ("score",), "embedding": (), "multi_label": ("a", "b", "c")}
 MODEL_TYPES = ("bert", "roberta", "distilbert", "electra")
 
 
@@ -148,7 +148,7 @@ def context_of(
     n_labels, n_tokens = max(1, len(LABELS[kind])), tokenizers()[1].get_vocab_size()
     return Context(
         tiny_model(tiny_config(model_type, n_tokens, hidden, layers, n_labels), kind, seed=1).train(),
-        task_spec(kind, LABELS[kind] if kind == "classification" else (), pair=False),  # type: ignore[arg-type]
+        task_spec(kind, LABELS[kind], pair=False),
         Pooling("mean", True) if kind == "embedding" else None,
         TEACHER_HIDDEN,
         CACHED_LAYERS,
@@ -198,6 +198,8 @@ def labels_of(kind: str) -> npt.NDArray[np.generic] | None:
     if kind == "embedding":
         return None
     numbers = np.arange(N_ROWS) % 3  # a row of class 0 has one sentence, the others two
+    if kind == "multi_label":
+        return np.stack([numbers > 0, numbers > 1, numbers < 2], axis=1).astype(np.float32)
     return numbers if kind == "classification" else (numbers / 2).astype(np.float32)
 
 

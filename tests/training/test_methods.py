@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from compressor.scoring.registry import kind_names
 from compressor.training.registry import (
     build_options,
     check_method,
@@ -29,7 +30,7 @@ from tests.support.method_cases import (
     tiny_model,
 )
 
-KINDS = ("classification", "regression", "embedding")
+KINDS = kind_names()
 # What else a method can be asked for, beside its defaults on every kind of task.
 VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "mixed_vocabulary": [
@@ -52,7 +53,7 @@ VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("embedding", {"squash": "identity", "tied_bias": True, "basis": "singular"}),
     ],
 }
-REFUSED = {("finetune", "embedding"), ("teacher_predictions", "embedding")}
+REFUSED = {("finetune", "embedding"), ("teacher_predictions", "embedding"), ("teacher_predictions", "multi_label")}
 DEFAULTS = [(name, kind, {}) for name in method_names() for kind in KINDS if (name, kind) not in REFUSED]
 CASES = DEFAULTS + [(name, kind, options) for name, more in VARIANTS.items() for kind, options in more]
 

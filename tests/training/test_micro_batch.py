@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from compressor.commands.flags import to_recipe
+from compressor.commands.decisions import to_recipe
 from compressor.data.table import Table
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import StageSection

@@ -40,6 +40,8 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
+HELD_OUT = 0.1  # of the training rows, for tasks that choose something on them
+FEWEST_HELD_OUT, MOST_HELD_OUT = 20, 2000
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Plan:
     spec: TaskSpec
     train: Table
     evaluation: Table
+    held_out: Table | None  # of the training rows, for tasks that choose something on them: nothing is trained on these
     choice: sizing.Choice
     max_length: int
     n_steps: int
@@ -79,7 +82,11 @@ class Plan:
             "version": 1,
             "teacher": {"name": self.info.name, "task": self.info.task, "labels": list(self.info.labels)},
             "task": {"kind": self.spec.kind, "metric": self.spec.metric, "pair": self.spec.pair},
-            "rows": {"train": len(self.train), "eval": len(self.evaluation)},
+            "rows": {
+                "train": len(self.train),
+                "eval": len(self.evaluation),
+                **({"held_out": len(self.held_out)} if self.held_out else {}),
+            },
             "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
             "student": {**self.shape.as_dict(), "n_parameters": self.shape.n_parameters},
             "pretrained": self.pretrained.as_dict() if self.pretrained else None,
@@ -107,6 +114,7 @@ class Plan:
             f"at most {self.max_length} tokens",
             "train": describe_rows(self.train),
             "eval": describe_rows(self.evaluation),
+            **({"held out": f"{len(self.held_out):,} training rows, to choose thresholds on"} if self.held_out else {}),
             "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
@@ -140,7 +148,7 @@ def plan(recipe: Recipe) -> Plan:
     refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation = read_data(recipe, info, any(stage.wants.labels for stage in stages))
+    train, evaluation, held_out = read_data(recipe, info, any(stage.wants.labels for stage in stages))
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
@@ -169,7 +177,7 @@ def plan(recipe: Recipe) -> Plan:
     resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length)
     n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
     given = stages, rows, kept, pretrained, vocabulary, resolved.digest()
-    return Plan(resolved, budget, info, spec, train, evaluation, choice, max_length, n_steps, seconds, *given)
+    return Plan(resolved, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *given)
 
 
 def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
@@ -213,11 +221,14 @@ def _resolve(
     )
 
 
-def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table]:
-    """Return training and evaluation rows; labels are checked against the teacher's."""
+def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table, Table | None]:
+    """Return rows to train on, to evaluate on and to choose on; labels are checked against the teacher's."""
     section, needs_label = recipe.data, info.answers.needs_labels
     needs = needs_label and (reads_labels or section.eval is None), needs_label
-    train, evaluation = read_rows(section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs)
+    several = info.labels if info.answers.several_labels else None
+    train, evaluation = read_rows(
+        section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs, several=several
+    )
     if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
         raise Refused(
             f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
@@ -226,7 +237,11 @@ def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Ta
     for table in (train, evaluation):
         info.spec(pair=table.pairs is not None).targets(table)  # labels that the teacher does not know are refused
     info.answers.check_training(train)
-    return train, evaluation
+    if not info.answers.tunes or train.labels is None or len(train) * HELD_OUT < FEWEST_HELD_OUT:
+        return train, evaluation, None
+    share = min(HELD_OUT, MOST_HELD_OUT / len(train))
+    train, held_out = splits.split_holdout(train, share, recipe.seed)
+    return train, evaluation, held_out
 
 
 def _max_length(

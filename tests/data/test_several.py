@@ -1,0 +1,139 @@
+"""Several labels a row: three ways to write them are read alike, and what is none of them is refused with its row."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compressor.data.columns import Columns
+from compressor.data.table import Table, describe_rows, read_table
+
+KNOWN = ("anger", "joy", "great surprise")
+ROWS = [("what a day", ["joy", "great surprise"]), ("no", ["anger"]), ("well", []), ("hm hm", ["anger", "joy"])]
+
+
+def read(path: Path, known: tuple[str, ...] = KNOWN, label: str | None = None, **more: bool) -> Table:
+    columns = Columns(label=label)
+    return read_table(str(path), columns=columns, needs_label=more.pop("needs_label", True), several=known, **more)
+
+
+def write(folder: Path, name: str, lines: list[str]) -> Path:
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def switched(labels: list[str], on: str = "1", off: str = "0") -> list[str]:
+    return [on if name in labels else off for name in KNOWN]
+
+
+def test_lists_texts_and_columns_of_0_and_1_are_the_same_rows(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path, "a.jsonl", [json.dumps({"text": text, "labels": labels}) for text, labels in ROWS]),
+        write(tmp_path, "a.tsv", ["text\tlabels", *(f"{text}\t{'|'.join(labels)}" for text, labels in ROWS)]),
+        write(tmp_path, "b.tsv", ["text\temotion", *(f"{text}\t{'; '.join(labels)}" for text, labels in ROWS)]),
+        write(tmp_path, "a.csv", ["text,labels", *(f'{text},"{", ".join(labels)}"' for text, labels in ROWS)]),
+        write(tmp_path, "b.csv", ["text,labels", *(f'{text},"{labels}"' for text, labels in ROWS)]),
+        write(
+            tmp_path,
+            "c.tsv",
+            ["text\tid\tlabels", *(f"{t}\t{n}\t{json.dumps(each)}" for n, (t, each) in enumerate(ROWS))],
+        ),
+    ]
+    for path in files:
+        assert [set(labels) for labels in read(path).labels or []] == [set(labels) for _, labels in ROWS], path.name
+    for number, (on, off) in enumerate((("1", "0"), ("True", "False"), ("1.0", "0.0"))):
+        lines = ["\t".join(["text", *KNOWN]), *("\t".join([text, *switched(labels, on, off)]) for text, labels in ROWS)]
+        found = read(write(tmp_path, f"{number}-switches.tsv", lines))
+        assert [set(labels) for labels in found.labels or []] == [set(labels) for _, labels in ROWS]
+        assert found.columns["label"] == "anger, joy, great surprise" and found.columns["ignored"] == []
+
+
+def test_a_parquet_file_may_hold_lists_of_names_or_of_ids(tmp_path: Path) -> None:
+    import datasets
+
+    ids = [[KNOWN.index(label) for label in labels] for _, labels in ROWS]
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=list(KNOWN)))}
+    )
+    content = {"text": [text for text, _ in ROWS], "labels": ids}
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "ids.parquet")
+    datasets.Dataset.from_dict({**content, "labels": [labels for _, labels in ROWS]}).to_parquet(tmp_path / "n.parquet")
+    for name in ("ids.parquet", "n.parquet"):
+        assert read(tmp_path / name).labels == [tuple(labels) for _, labels in ROWS]
+
+
+def test_columns_of_0_and_1_are_found_without_knowing_the_labels(tmp_path: Path) -> None:
+    lines = ["text,id,joy,anger", "what a day,1,1,0", "no,0,0,1", "well,1,0,0"]
+    found = read(write(tmp_path, "a.csv", lines), ())
+    assert found.labels == [("joy",), ("anger",), ()]
+    assert found.columns["ignored"] == ["id"]
+    lines = ["text,joy,anger,seen", "what a day,1,0,1", "no,0,1,1"]
+    found = read(write(tmp_path, "b.csv", lines), (), "joy, anger")
+    assert found.labels == [("joy",), ("anger",)] and found.columns["how"] == {"text": "name", "label": "flag"}
+
+
+def test_a_separator_inside_a_known_label_separates_nothing(tmp_path: Path) -> None:
+    known = ("food, drink", "travel")
+    path = write(tmp_path, "a.jsonl", [json.dumps({"text": "a", "labels": "food, drink; travel"}),
+                                       json.dumps({"text": "b", "labels": "food, drink"})])  # fmt: skip
+    assert read(path, known).labels == [("food, drink", "travel"), ("food, drink",)]
+
+
+def test_a_label_that_comes_twice_in_a_row_counts_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", ["text\tlabels", "a\tjoy|joy|anger", "b\tjoy|"])
+    assert read(path).labels == [("joy", "anger"), ("joy",)]
+
+
+def test_the_line_that_describes_rows_counts_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", ["text\tlabels", "a\tjoy|anger", "b\t", "c\tjoy"])
+    line = describe_rows(read(path))
+    assert "label column 'labels' (1.00 of 2 labels a row, 1 rows without: anger, joy)" in line
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["joy", "anger", "calm"]), max_size=3, unique=True), min_size=1, max_size=20))
+def test_what_is_written_with_any_separator_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, labels: list[list[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    for number, separator in enumerate(("|", ";", ",", " | ")):
+        lines = ["text\tlabels", *(f"text {n}\t{separator.join(each)}" for n, each in enumerate(labels))]
+        found = read(write(folder, f"{number}.tsv", lines), ("joy", "anger", "calm"), needs_label=False)
+        assert found.labels == [tuple(each) for each in labels]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("a.jsonl", ['{"text": "a", "labels": ["joy"]}', '{"text": "b", "labels": null}'],
+         r"a.jsonl, line 2: the label is missing \(column 'labels'\)\. Write \[\] for a row without a label"),
+        ("a.jsonl", ['{"text": "a", "labels": ["joy", null]}'], r"line 1: the list in column 'labels' holds None"),
+        ("a.jsonl", ['{"text": "a", "labels": [["joy"]]}'], r"holds \['joy'\] \(list\), expected names of labels"),
+        ("a.jsonl", ['{"text": "a", "labels": {"joy": 1}}'], r"holds \{'joy': 1\} \(dict\), expected a list of labels"),
+        ("a.jsonl", ['{"text": "a", "labels": ["joy", ""]}'], r"holds '' \(str\), expected names of labels"),
+        ("a.tsv", ["text\tlabels", "a\t[joy, anger]"], r"line 2: .* begins like a list and is none\. Write it as JSON"),
+        ("a.tsv", ["text\tlabels", "a\tjoy", "b\tnan"], r"line 3: the label is 'nan'"),
+        ("a.tsv", ["text\tlabels", "a\t", "b\t"], r"a.tsv: no row has a label \(column 'labels'\)"),
+        ("a.tsv", ["text\tanger\tjoy\tgreat surprise", "a\t1\t0\t1", "b\t1\t2\t0"],
+         r"line 3: the column 'joy' holds '2' \(str\), expected 0 or 1"),
+        ("a.tsv", ["text\tanger\tjoy", "a\t1\t0"], r"columns for 2 of the 3 labels and none for 'great surprise'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_labels_is_refused_with_its_row(tmp_path: Path, name: str, lines: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(write(tmp_path, name, lines))
+
+
+def test_a_flag_that_names_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", ["text,joy,anger", "a,1,0"])
+    with pytest.raises(ValueError, match=r"--label-column 'angr' is not a column\. Did you mean 'anger'\?"):
+        read(path, (), "joy,angr")
+
+
+def test_a_list_where_one_label_is_expected_says_what_takes_several(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", ['{"text": "a", "label": ["joy", "anger"]}'])
+    with pytest.raises(ValueError, match=r"holds a list, expected one label \(several need a multi_label model\)"):
+        read_table(str(path), needs_label=True)
