@@ -26,9 +26,9 @@ def main() -> None:
 
 
 @main.command()
-@flags("teacher", "train", "eval", *BUDGET, "output", "recipe", "method", "option", *SHAPE, *BITS, *OPTIMISATION,
-       *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "report_to", "overwrite", "dry_run",
-       "as_json", required=("teacher", "train", "output"))  # fmt: skip
+@flags("teacher", "train", "eval", *BUDGET, "metric", "output", "recipe", "method", "option", *SHAPE, *BITS,
+       *OPTIMISATION, *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "report_to", "overwrite",
+       "dry_run", "as_json", required=("teacher", "train", "output"))  # fmt: skip
 def compress(recipe: str | None, output: Path, as_json: bool, **values: Any) -> None:
     """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
 
@@ -160,7 +160,7 @@ def measure(package: Path, as_json: bool, **values: Any) -> None:
 
 @main.command()
 @click.argument("package", type=PATH)
-@flags("eval", *BUDGET, *COLUMNS, "teacher", "ep", "threads", "runs", "as_json")
+@flags("eval", *BUDGET, "metric", *COLUMNS, "teacher", "ep", "threads", "runs", "as_json")
 def verify(package: Path, as_json: bool, **values: Any) -> None:
     """Open a PACKAGE as a device would, score it on --eval and hold it to the --max-... promises."""
     from compressor.packaging.inspection import verify_package

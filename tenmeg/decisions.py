@@ -80,6 +80,7 @@ class FinetuneDecisions(Training, total=False):
 class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):
     """What ``tenmeg compress`` can be told."""
 
+    metric: str | None
     method: str | Sequence[str] | None
     option: str | Sequence[str] | Mapping[str, Any] | None
     vocab_size: int | None
@@ -111,6 +112,8 @@ class ExportFlags(Quantization, total=False):
 
 class VerifyFlags(Budget, Columns, Measuring, total=False):
     """What ``tenmeg verify`` can be told."""
+
+    metric: str | None
 
 
 def flag_values(command: str, given: Mapping[str, Any]) -> dict[str, Any]:

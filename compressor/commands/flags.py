@@ -163,6 +163,12 @@ FLAGS: dict[str, Flag] = {
     ),
     "max_size": Flag("Bytes of the whole package, e.g. 7MB.", "no limit", "budget.max_size"),
     "max_latency": Flag("Time from text to answer, e.g. p95=5ms.", "no limit", "budget.max_latency"),
+    "metric": Flag(
+        "Number that decides on drops: accuracy, f1, macro_f1, spearman, recall@10, ... as the task has them.",
+        "the task's usual one",
+        "measure.metric",
+        {"metavar": "NAME"},
+    ),
     "max_drop": Flag(
         "Points of the metric below the teacher.", "no limit", "budget.max_drop", {"type": float, "metavar": "POINTS"}
     ),

@@ -17,7 +17,7 @@ from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring.contract import Array, TaskSpec
 from compressor.scoring.evaluate import score, tuned
-from compressor.scoring.metrics import correlations
+from compressor.scoring.metrics import RETRIEVAL, correlations, retrieval
 
 N_TIMED = 200
 N_WARMUP = 10
@@ -128,14 +128,20 @@ def _pair_features(first: _Sparse, second: _Sparse) -> _Sparse:
 
 def _metrics(model: _Model, table: Table, spec: TaskSpec) -> dict[str, float]:
     targets = spec.targets(table)
-    if targets is None:
+    if not spec.judges(table):
         return {}
     if model.weights is not None:
+        assert targets is not None
         return score(model.outputs(table.texts, table.pairs if spec.pair else None), targets, spec)
     assert table.pairs is not None
     first, second = (model.vectorizer.transform(texts) for texts in (table.texts, table.pairs))
-    cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1)  # (rows,)
-    return correlations(cosines.astype(np.float64), np.asarray(targets))
+    found = {}
+    if targets is not None:
+        cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1)  # (rows,)
+        found = correlations(cosines.astype(np.float64), np.asarray(targets))
+    if spec.metric in RETRIEVAL:
+        found |= retrieval(lambda rows, places: (first[rows] @ second[places].T).toarray(), table, targets)
+    return found
 
 
 def _measured_bytes(model: _Model, n_outputs: int) -> int:

@@ -62,6 +62,7 @@ def verify_package(
     max_size: str | None = None,
     max_latency: str | None = None,
     max_drop: float | None = None,
+    metric: str | None = None,
     columns: Columns = DETECTED,
     teacher: str | None = None,
     ep: str | None = None,
@@ -87,7 +88,7 @@ def verify_package(
         kind = load_kind(opened.manifest["kind"])
         several = opened.manifest["labels"] if kind.several_labels else None
         table = read_table(eval, columns=columns, split="validation", needs_label=kind.needs_labels, several=several)
-        found |= _score(opened, table, teacher, needs_drop=max_drop is not None)
+        found |= _score(opened, table, teacher, metric, needs_drop=max_drop is not None)
         if teacher is not None:
             found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
     if budget.latency is not None or runs is not None:
@@ -147,7 +148,9 @@ def time_answers(
     return {**timed._asdict(), "threads": threads or DEFAULTS.threads, "ep": ep or DEFAULTS.ep}
 
 
-def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: bool) -> dict[str, Any]:
+def _score(
+    opened: "Package", table: "Table", teacher: str | None, metric: str | None, *, needs_drop: bool
+) -> dict[str, Any]:
     """Return the metrics on the rows at the top level and, where a teacher's score is known, the drop in points."""
     from compressor.scoring.evaluate import evaluate
     from compressor.scoring.registry import load_kind
@@ -157,12 +160,14 @@ def _score(opened: "Package", table: "Table", teacher: str | None, needs_drop: b
     if kind.reads_pairs and not manifest["pair"] and table.pairs is not None:
         raise Refused(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
     scored = table.labels is not None
-    spec = kind.of(manifest["labels"], pair=table.pairs is not None, scored=scored)
+    quality = manifest.get("quality") or {}
+    if quality.get("metric") in kind.metrics and quality["metric"] not in map(kind.usual_metric, (True, False)):
+        metric = metric or quality["metric"]  # asked for when the package was made
+    spec = kind.of(manifest["labels"], pair=table.pairs is not None, scored=scored, metric=metric)
     if manifest["pair"]:
         spec = dataclasses.replace(spec, pair=True)
     theirs, outputs = _teacher_score(teacher, table, spec) if teacher else (None, None)
     metrics = evaluate(opened.outputs, table, spec.restored(manifest), outputs, manifest["output"]).metrics
-    quality = manifest.get("quality") or {}
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
     if theirs is None and needs_drop:
@@ -185,7 +190,7 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
 def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:
     from compressor.batches.outputs import predictor
     from compressor.models.teacher import load_model, read_teacher
-    from compressor.scoring.evaluate import measured, outputs_on
+    from compressor.scoring.evaluate import measured_teacher, outputs_on
 
     info = read_teacher(TeacherSection(path=teacher), for_export=True)
     if info.kind != spec.kind:
@@ -196,5 +201,4 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
     theirs = dataclasses.replace(spec, labels=info.spec(pair=spec.pair).labels)
     outputs = outputs_on(predict, table, theirs)
     theirs = theirs.tuned(outputs, table)  # on these very rows: no teacher is judged below what it can do
-    # Where the rows have nothing to compare with, the teacher is the measure.
-    return measured(outputs, table, theirs).get(spec.metric, 1.0), outputs
+    return measured_teacher(outputs, table, theirs)[spec.metric], outputs

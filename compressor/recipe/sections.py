@@ -248,9 +248,14 @@ class StageSection(Section):
 
 
 class MeasureSection(Section):
-    """How the package is timed."""
+    """How the package is judged and timed."""
 
     ep: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(gt=0)] = 1
     runs: Annotated[int, Field(gt=0)] = 300
+    metric: str | None = Field(None, description="number that decides; None: the usual one of the task")
     baselines: bool = Field(True, description="also score TF-IDF and the teacher as ONNX int8")
+
+    def answered(self) -> tuple[str, ...]:
+        """Return the metric where none is asked for."""
+        return () if self.metric else ("metric",)

@@ -127,6 +127,8 @@ def compress(
     journal.step("vocab", vocab_key, (), partial(student_steps.run_vocab, planned), shared=True)
     is_cached = any(stage.wants.cache for stage in planned.stages)
     cache_key = {**teacher_key, **data_key, **planned.kept.as_inputs(), "cached": is_cached}
+    if resolved.measure.metric:
+        cache_key["metric"] = resolved.measure.metric
     ask = partial(student_steps.run_teacher, planned)
     journal.step("teacher", cache_key, (), ask, resumes=True, shared=True, uses=of_task)
     student_key = {

@@ -28,7 +28,7 @@ def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable
     table = splits.subset(planned.evaluation, min(MONITOR_ROWS, len(planned.evaluation)), planned.resolved.seed)
     is_whole = len(table) == len(planned.evaluation)
     reference = np.load(journal.folder("teacher") / "eval_outputs.npy") if is_whole else None
-    if reference is None and planned.spec.metric not in ("accuracy", "spearman"):
+    if reference is None and planned.spec.metric in planned.spec.of_teacher:
         table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
 
     def score(objective: Objective) -> dict[str, float]:

@@ -214,7 +214,7 @@ class Sources:
         found = []
         limit = planned.budget.max_bytes or planned.choice.n_bytes
         scored = planned.train.labels is not None or not planned.spec.needs_labels
-        if scored and planned.evaluation.labels is not None:
+        if scored and planned.spec.judges(planned.evaluation):
             simple = baselines.tfidf(
                 planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed, planned.held_out
             )

@@ -30,7 +30,7 @@ from compressor.run.monitor import evaluation_batches, monitor
 from compressor.run.planning.kept_states import depths_of
 from compressor.run.progress import bar, step_bar
 from compressor.run.relabel import read_facts, relabelled
-from compressor.scoring.evaluate import measured, outputs_on, tuned
+from compressor.scoring.evaluate import measured_teacher, outputs_on, tuned
 from compressor.student.activations import (
     SAMPLE_ROWS,
     Activations,
@@ -72,8 +72,7 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     predict = predictor(model, tokenizer, info.max_length, info.pooling)
     spec = tuned(predict, planned.held_out, planned.spec)
     outputs = outputs_on(predict, planned.evaluation, spec)
-    # Where the rows have nothing to compare with, the teacher is the measure.
-    scores = measured(outputs, planned.evaluation, spec) or {spec.metric: 1.0}
+    scores = measured_teacher(outputs, planned.evaluation, spec)
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
     if not any(stage.wants.cache for stage in planned.stages):

@@ -54,6 +54,7 @@ class TaskSpec:
 
     kind: ClassVar[str] = ""  # the name of its file
     metrics: ClassVar[tuple[str, ...]] = ()  # what it can be judged by, the usual one first
+    of_teacher: ClassVar[tuple[str, ...]] = ()  # those of them that compare with a teacher's outputs
     has_classes: ClassVar[bool] = False  # answers have names: the model's labels are those
     has_one_class: ClassVar[bool] = False  # and one of them is right for each row
     several_labels: ClassVar[bool] = False  # a row has any number of labels
@@ -116,6 +117,17 @@ class TaskSpec:
     def targets(self, table: Table) -> Targets | None:
         """Return what outputs are compared with, one per row, or None where there is nothing."""
         raise NotImplementedError
+
+    def judges(self, table: Table) -> bool:
+        """Return whether outputs on these rows can be judged by the rows alone, without a teacher."""
+        return table.labels is not None
+
+    def check_rows(self, table: Table) -> None:
+        """Refuse evaluation rows that hold nothing for the metric."""
+        if self.needs_labels and table.labels is None:
+            raise Refused(
+                f"{table.source}: the rows have no labels, which {self.metric} needs. Name them with --label-column."
+            )
 
     def target_array(self, table: Table) -> Array | None:
         """Return the targets as a loss takes them (rows,) or (rows, values); None without."""

@@ -48,6 +48,7 @@ def evaluate(
         name: of the output that the predictor gives, where a model has several.
     """
     spec.targets(table)  # may refuse, before anything is run
+    spec.check_rows(table)
     if spec.reads_pairs and spec.pair and table.pairs is None:
         raise Refused(f"{table.source}: the task needs two texts, the rows have one. Name the other: --pair-column.")
     outputs = outputs_on(predict, table, spec)
@@ -55,8 +56,15 @@ def evaluate(
     if teacher_outputs is not None:
         metrics |= agreed(outputs, teacher_outputs, spec, name)
     if spec.metric not in metrics:
-        raise Refused(_no_metric(table, spec, teacher_outputs))
+        raise Refused(_no_metric(table, teacher_outputs))
     return Evaluation(metrics, outputs)
+
+
+def measured_teacher(outputs: Array, table: Table, spec: TaskSpec) -> dict[str, float]:
+    """Return the metrics of a teacher's outputs on rows; it agrees with itself where that is the metric."""
+    spec.check_rows(table)
+    itself = {spec.metric: 1.0} if spec.metric in spec.of_teacher else {}
+    return measured(outputs, table, spec) | itself
 
 
 def measured(outputs: Array, table: Table, spec: TaskSpec, name: str = "logits") -> dict[str, float]:
@@ -100,14 +108,7 @@ def agreed(outputs: Array, teacher_outputs: Array, spec: TaskSpec, name: str = "
     return spec.agreement(ours, theirs, name)
 
 
-def _no_metric(table: Table, spec: TaskSpec, teacher_outputs: Array | None) -> str:
-    if spec.needs_labels or spec.metric in ("spearman", "pearson"):
-        kind = "labels" if spec.needs_labels else "similarities"
-        return f"{table.source}: the rows have no {kind}, which {spec.metric} needs. Name them with --label-column."
-    if spec.metric not in ("similarity_spearman", "cosine"):
-        return (
-            f"{table.source}: the rows have no pairs, which {spec.metric} needs. Name the second text: --pair-column."
-        )
+def _no_metric(table: Table, teacher_outputs: Array | None) -> str:
     if teacher_outputs is None:
         return f"{table.source}: rows without scored pairs need a teacher to compare with. Name it with --teacher."
     return f"{table.source}: {len(table)} rows are too few to compare similarities. Give at least three for --eval."

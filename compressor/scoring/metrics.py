@@ -1,6 +1,6 @@
 """Numbers that judge outputs, as pure functions of arrays; all are shares of 1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,9 @@ def similarities(rows: Array) -> Array:
     return result
 
 
-def retrieval(first: Array, second: Array, table: Table, scores: Sequence[float] | None) -> dict[str, float]:
+def retrieval(
+    cosines_of: Callable[[list[int], list[int]], Array], table: Table, scores: Sequence[float] | None
+) -> dict[str, float]:
     """Return how well queries find their documents by cosine: recall, MRR and nDCG of the best ten.
 
     Rows with the same first text are one query, whose documents are the second texts of its rows; all different second
@@ -57,8 +59,7 @@ def retrieval(first: Array, second: Array, table: Table, scores: Sequence[float]
     counts as found last.
 
     Args:
-        first: vectors of the queries (rows, width).
-        second: vectors of the documents (rows, width).
+        cosines_of: the cosines (queries, documents) of the first texts of some rows with the second texts of others.
         table: the texts of both.
         scores: of the rows (rows,), or None: each row holds a document of its query.
     """
@@ -73,11 +74,11 @@ def retrieval(first: Array, second: Array, table: Table, scores: Sequence[float]
     if not wanted:
         return {}
     place_of = {documents[text]: row for row, text in reversed(list(enumerate(table.pairs)))}
-    corpus = unit(second[[place_of[place] for place in range(len(documents))]])  # (documents, width)
+    corpus = [place_of[place] for place in range(len(documents))]  # a row of each document
     queries, found = list(wanted), dict.fromkeys(RETRIEVAL, 0.0)
     for start in range(0, len(queries), CHUNK):
         part = queries[start : start + CHUNK]
-        cosine = unit(first[[rows_of[query] for query in part]]) @ corpus.T  # (queries, documents)
+        cosine = cosines_of([rows_of[query] for query in part], corpus)  # (queries, documents)
         for query, line in zip(part, cosine, strict=True):
             is_wanted = np.zeros(len(corpus), dtype=bool)
             is_wanted[sorted(wanted[query])] = True

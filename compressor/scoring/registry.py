@@ -43,6 +43,8 @@ def kind_of(task: str, config: Mapping[str, Any]) -> type[TaskSpec]:
         ValueError: for a checkpoint that is of no known kind.
     """
     claiming = [kind for kind in map(load_kind, kind_names()) if kind.head().task == task and kind.claims(task, config)]
+    # A kind that refines another, by deriving from it, goes before it.
+    claiming = [kind for kind in claiming if not any(kind in other.__mro__[1:] for other in claiming)]
     if not claiming:
         raise Refused(
             f"teacher: its config.json says problem_type {config.get('problem_type')!r} with {n_labels_of(config)} "

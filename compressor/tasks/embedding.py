@@ -12,9 +12,10 @@ import numpy as np
 
 from compressor.data.labels import label_numbers, number
 from compressor.data.table import Table
+from compressor.refused import Refused
 from compressor.scoring import contract
 from compressor.scoring.contract import Array, Targets, Weights
-from compressor.scoring.metrics import RETRIEVAL, correlations, cosines, retrieval, similarities
+from compressor.scoring.metrics import RETRIEVAL, correlations, cosines, retrieval, similarities, unit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Task(contract.TaskSpec):
     """Sentence vectors; the two texts of a pair are read one by one."""
 
     metrics = ("spearman", "pearson", "similarity_spearman", "cosine", *RETRIEVAL)
+    of_teacher = ("similarity_spearman", "cosine")
     needs_labels = False
     has_head = False
     reads_pairs = False
@@ -54,12 +56,32 @@ class Task(contract.TaskSpec):
             return None
         return label_numbers(table.labels, table.source)  # type: ignore[arg-type]
 
+    def judges(self, table: Table) -> bool:
+        """Return whether pairs have scores, or are asked to be found."""
+        is_found = self.metric in RETRIEVAL and table.pairs is not None
+        return is_found or self.targets(table) is not None
+
+    def check_rows(self, table: Table) -> None:
+        """Refuse rows without the second texts or the scores that the metric needs."""
+        if self.metric in self.of_teacher:
+            return
+        if table.pairs is None:
+            raise Refused(
+                f"{table.source}: its rows hold one text, {self.metric} needs two: pairs with a score, or a query and "
+                "its document. Name the second with --pair-column, or leave out --metric."
+            )
+        if self.metric not in RETRIEVAL and self.targets(table) is None:
+            raise Refused(
+                f"{table.source}: the rows have no similarities, which {self.metric} needs. Name them with "
+                "--label-column."
+            )
+
     def measure(self, outputs: Array, table: Table, name: str = "logits") -> dict[str, float]:
         """Return the metrics of the first texts' rows followed by the second texts', (2 rows, width)."""
         found = super().measure(outputs, table, name)
         if self.metric in RETRIEVAL and table.pairs is not None:
-            n_rows = len(table)
-            found |= retrieval(outputs[:n_rows], outputs[n_rows:], table, self.targets(table))
+            first, second = unit(outputs[: len(table)]), unit(outputs[len(table) :])
+            found |= retrieval(lambda queries, places: first[queries] @ second[places].T, table, self.targets(table))
         return found
 
     def score(self, outputs: Array, targets: Sequence[Any], name: str = "logits") -> dict[str, float]:

@@ -133,3 +133,17 @@ def teach(model, tokenizer) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+MOODS = {"anger": BAD[:5], "calm": GOOD[:5], "joy": GOOD[5:], "sadness": BAD[5:]}
+
+
+def make_moods(n_rows: int, seed: int) -> list[tuple[str, list[str]]]:
+    """Return sentences with the moods that their adjectives say: none to three of four."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(n_rows):
+        moods = sorted(rng.sample(sorted(MOODS), rng.choice((0, 1, 1, 2, 3))))
+        words = [rng.choice(MOODS[mood]) for mood in moods]
+        rows.append((f"{rng.choice(OPENINGS)} {rng.choice(THINGS)} {rng.choice(LINKS)} {' and '.join(words)}", moods))
+    return rows

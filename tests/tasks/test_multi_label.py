@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
 
 from compressor.data.table import Table
 from compressor.scoring.evaluate import evaluate, score
@@ -25,6 +24,10 @@ def drawn(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     right = generator.random((n_rows, 3)) < (0.5, 0.2, 0.05)
     return 2.0 * right - 3.0 + generator.normal(size=right.shape), right
+
+
+def f1(right: np.ndarray, answered: np.ndarray) -> float:
+    return 2 * (right & answered).sum() / max(right.sum() + answered.sum(), 1)
 
 
 def named(right: np.ndarray) -> list[tuple[str, ...]]:
@@ -69,10 +72,9 @@ def test_the_threshold_of_a_label_with_enough_rows_is_its_best(seed: int, n_rows
     chances = probabilities(logits, "logits")
     for label, threshold in enumerate(tuned.thresholds):
         assert threshold in THRESHOLDS
-        tried = [f1_score(right[:, label], chances[:, label] >= each, zero_division=0) for each in THRESHOLDS]
         if right[:, label].sum() >= FEW_ROWS:
-            best = f1_score(right[:, label], chances[:, label] >= threshold, zero_division=0)
-            assert best == pytest.approx(max(tried))
+            tried = [f1(right[:, label], chances[:, label] >= each) for each in THRESHOLDS]
+            assert f1(right[:, label], chances[:, label] >= threshold) == pytest.approx(max(tried))
     rare = [t for t, n in zip(tuned.thresholds, right.sum(axis=0), strict=True) if n < FEW_ROWS]
     assert len(set(rare)) <= 1  # those share the threshold of all
 

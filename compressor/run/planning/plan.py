@@ -152,7 +152,8 @@ def plan(recipe: Recipe) -> Plan:
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
-    spec = info.spec(pair=takes_pair, scored=evaluation.labels is not None)
+    spec = info.spec(pair=takes_pair, scored=evaluation.labels is not None, metric=recipe.measure.metric)
+    spec.check_rows(evaluation)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
     hides_words = any(stage.wants.mask_token for stage in stages)
