@@ -134,7 +134,7 @@ def read_files(sources: Sequence[str], columns: Columns, offline: bool) -> dict[
         raise Refused(f"--train {twice[0]} is given twice. Give every file once; --balance weighs files equally.")
     files = {}
     for source in sources:
-        table = read_table(source, columns=columns, offline=offline, needs_label=False)
+        table = read_table(source, columns=columns, offline=offline, needs_label=None)
         files[source] = [*table.texts, *(table.pairs or [])]
     return files
 

@@ -51,7 +51,7 @@ def read_table(
     split: str = "train",
     revision: str | None = None,
     offline: bool = False,
-    needs_label: bool,
+    needs_label: bool | None,
     several: Sequence[str] | None = None,
 ) -> Table:
     """Return the rows of a file or hub id.
@@ -63,7 +63,8 @@ def read_table(
         split: which part of a hub data set.
         revision: branch, tag or commit of a hub data set.
         offline: never ask the hub.
-        needs_label: refuse rows without a label; otherwise labels that are missing anywhere are left out altogether.
+        needs_label: True refuses rows without a label; with False labels that are missing anywhere are left out
+            altogether; None does not read labels.
         several: the labels of which a row may have any number, () where they are not known yet; None: one a row.
     """
     named = [name for name in columns if name is not None]
@@ -83,12 +84,14 @@ def read_table(
             choice = choose(others, source, columns=columns._replace(label=None), needs_label=False)
             choice = choice._replace(label=", ".join(switches), how={**choice.how, "label": how})
         else:
-            choice = choose(others, source, columns=columns, needs_label=needs_label)
+            choice = choose(others, source, columns=columns, needs_label=bool(needs_label))
+            if needs_label is None:
+                choice = choice._replace(label=None)
     labels: Labels | None
     if several is None:
-        labels, kept, notes = _labels(rows, choice, source, needs_label)
+        labels, kept, notes = _labels(rows, choice, source, bool(needs_label))
     else:
-        labels, notes = _several(rows, choice, switches, several, source, needs_label)
+        labels, notes = _several(rows, choice, switches, several, source, bool(needs_label))
         kept = list(range(len(rows.places)))
     texts = _texts(rows, choice.text, kept, source)
     pairs = _texts(rows, choice.pair, kept, source) if choice.pair is not None else None

@@ -1,5 +1,6 @@
 """From a saved model to a clean graph, from that to fewer bits, and from an export folder to a package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from exporters.shape import Scheme
 if TYPE_CHECKING:
     from compressor.data.table import Table
     from compressor.models.teacher import TeacherInfo
+    from compressor.scoring.contract import TaskSpec
     from exporters.graph.optimize import OptimizeResult
+    from exporters.package import PackageInfo, SelfTestCase
     from exporters.to_onnx import ExportResult
 
 EXPORT_VERSION = 1
@@ -47,12 +50,66 @@ def quantize_graph(source: Path, out: Path, scheme: Scheme) -> dict[str, Any]:
     return {"scheme": scheme.name, "block_size": scheme.block_size, **quantize(source, out, scheme)._asdict()}
 
 
+def build_package(
+    model_path: Path,
+    tokenizer_dir: Path,
+    config: Mapping[str, Any],
+    spec: "TaskSpec",
+    table: "Table",
+    told: dict[str, Any],
+    folder: Path,
+    **facts: Any,
+) -> Path:
+    """Write the package of a quantised model into ``folder``, with self-test cases of some of the rows.
+
+    Args:
+        model_path: the graph.
+        tokenizer_dir: holds tokenizer.json and its configuration.
+        config: of the Hugging Face model.
+        spec: the task; kind, labels, output and tolerance follow from it.
+        table: rows to choose the cases from, as they are evaluated.
+        told: what the card says (``compressor.report.report.model_card``).
+        folder: to write to.
+        **facts: all else that ``PackageInfo`` holds.
+    """
+    from compressor.report.report import model_card
+    from exporters.measuring.machine import versions
+    from exporters.package import PackageInfo, write_package
+
+    details = PackageInfo(
+        kind=spec.kind,
+        output=spec.head().answer,
+        labels=spec.labels,
+        chosen=spec.manifest(),
+        versions=versions(),
+        tolerance=spec.tolerance(table),
+        **facts,
+    )
+    cases = _cases(model_path, tokenizer_dir, details, spec, table)
+    return write_package(model_path, tokenizer_dir, config, details, cases, model_card(told), folder)
+
+
+def _cases(
+    model_path: Path, tokenizer_dir: Path, details: "PackageInfo", spec: "TaskSpec", table: "Table"
+) -> "list[SelfTestCase]":
+    """Return self-test cases of rows whose answer is not on the edge of another, short and long ones."""
+    from compressor.data.splits import subset
+    from compressor.data.table import select
+    from compressor.scoring.contract import TOLERANCE
+    from exporters.package import make_cases
+
+    asked = spec.asked(table)
+    asked = subset(asked, min(8 * N_CASES, len(asked)), 0)
+    asked = select(asked, sorted(range(len(asked)), key=lambda row: len(asked.texts[row])))
+    cases = make_cases(model_path, tokenizer_dir, details, asked.texts, asked.pairs)
+    clear = [case for case in cases if spec.margin(case.output) > 4 * TOLERANCE]
+    cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -spec.margin(case.output))
+    return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
+
+
 def package_export(source: Path, table: "Table", part: Path) -> None:
     """Write the package of an export folder into the empty folder ``part``."""
-    from compressor.report.report import model_card
     from compressor.scoring.registry import task_spec
-    from exporters.measuring.machine import versions
-    from exporters.package import PackageInfo, make_cases, write_package
 
     facts = read_json(source / "export.json")
     if facts.get("version") != EXPORT_VERSION:
@@ -60,27 +117,28 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
             f"package: {source}/export.json has version {facts.get('version')}, expected {EXPORT_VERSION}. "
             "Export again."
         )
-    quantized = facts["quantization"]["scheme"] != "none"
-    model_path = source / ("model_quantized.onnx" if quantized else "model.onnx")
+    is_quantized = facts["quantization"]["scheme"] != "none"
+    model_path = source / ("model_quantized.onnx" if is_quantized else "model.onnx")
     bits = {name: value for name, value in facts["quantization"].items() if not name.startswith("bytes_")}
     spec = task_spec(facts["kind"], facts["labels"], pair=table.pairs is not None)
-    details = PackageInfo(
-        kind=facts["kind"],
+    task = {name: facts[name] for name in ("task", "labels", "max_length")}
+    told = {
+        "recipe": {"teacher": {"path": facts["teacher"]["name"]}},
+        "task": {**task, "pair": spec.asked(table).pairs is not None},
+        "quantization": bits,
+    }
+    part.rmdir()  # the package makes it
+    build_package(
+        model_path,
+        source,
+        read_json(source / "config.json"),
+        spec,
+        table,
+        told,
+        part,
         max_length=facts["max_length"],
         inputs=tuple(facts["inputs"]),
-        output=facts["output"],
-        labels=tuple(facts["labels"]),
-        chosen=spec.manifest(),
         pooling=facts["pooling"],
         scheme={**bits, "name": bits["scheme"]},
         teacher=facts["teacher"],
-        versions=versions(),
     )
-    asked = spec.asked(table)
-    cases = make_cases(model_path, source, details, asked.texts[:40], asked.pairs[:40] if asked.pairs else None)
-    # First answers that rounding on another processor cannot turn.
-    cases = sorted(cases, key=lambda case: -spec.margin(case.output))
-    task = {**{name: facts[name] for name in ("task", "labels", "max_length")}, "pair": asked.pairs is not None}
-    card = model_card({"recipe": {"teacher": {"path": facts["teacher"]["name"]}}, "task": task, "quantization": bits})
-    part.rmdir()  # write_package makes it
-    write_package(model_path, source, read_json(source / "config.json"), details, cases[:N_CASES], card, part)

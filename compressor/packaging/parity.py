@@ -31,7 +31,7 @@ def sample_rows(source: str | None, columns: Columns = DETECTED) -> Table:
     """Return at most 200 rows of a file, or a few English sentences when none is given."""
     if source is None:
         return Table(list(SAMPLE_TEXTS), None, None, {}, "", "sample sentences")
-    table = read_table(source, columns=columns, split="validation", needs_label=False)
+    table = read_table(source, columns=columns, split="validation", needs_label=None)
     return subset(table, min(200, len(table)), 0)
 
 

@@ -6,7 +6,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,25 @@ import numpy.typing as npt
 
 from compressor.batches.outputs import predictor
 from compressor.data import splits
-from compressor.data.table import Table, select
+from compressor.data.table import Table
 from compressor.files import read_json, write_json
 from compressor.packaging import baselines
-from compressor.packaging.build import export_graph, quantize_graph
+from compressor.packaging.build import build_package, export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
 from compressor.packaging.parity import compare_graphs
 from compressor.report import fold_certificates
-from compressor.report.report import model_card
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.run.student_steps import student_tokenizer
-from compressor.scoring.contract import TOLERANCE
 from compressor.scoring.evaluate import evaluate, tuned
 from compressor.student.student import load_student
 from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
 from exporters.measuring.answers import asker, graph_predictor
-from exporters.measuring.machine import versions
-from exporters.package import PackageInfo, SelfTestCase, make_cases, write_package
 from exporters.shape import Scheme
 
 PARITY_ROWS = 200
-N_CASES = 5
 
 
 @dataclass(frozen=True)
@@ -135,28 +130,23 @@ class Sources:
         planned = self.planned
         info, spec = planned.info, planned.spec.restored(checked.get("tuned", {}))
         export = read_json(self.journal.folder("export") / "export.json")
-        details = PackageInfo(
-            kind=spec.kind,
+        return build_package(
+            self.journal.folder("quantize") / "model.onnx",
+            self.journal.folder("vocab") / "tokenizer",
+            read_json(self.model_dir / "config.json"),
+            spec,
+            planned.evaluation,
+            self.told(checked),
+            folder,
             max_length=planned.max_length,
             inputs=tuple(export["inputs"]),
-            output=spec.head().answer,
-            labels=spec.labels,
-            chosen=spec.manifest(),
             pooling=info.pooling._asdict() if info.pooling else None,
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
             inheritance=fold_certificates.manifest_block(self._certificates()),
             recipe_sha256=planned.digest,
-            versions=versions(),
-            tolerance=spec.tolerance(planned.evaluation),
         )
-        model_path = self.journal.folder("quantize") / "model.onnx"
-        tokenizer_dir = self.journal.folder("vocab") / "tokenizer"
-        cases = self._cases(model_path, tokenizer_dir, details, spec.margin)
-        config = read_json(self.model_dir / "config.json")
-        card = model_card(self.told(checked))
-        return write_package(model_path, tokenizer_dir, config, details, cases, card, folder)
 
     def _quantization(self) -> dict[str, Any]:
         content = read_json(self.journal.folder("quantize") / "quantize.json")
@@ -187,17 +177,6 @@ class Sources:
     def _certificates(self) -> list[dict[str, Any]]:
         """Return the certificates of the training steps, each held to its tolerances."""
         return fold_certificates.read(self.journal.steps_dir, fold_certificates.step_names(self.planned.resolved.stage))
-
-    def _cases(
-        self, model_path: Path, tokenizer_dir: Path, details: PackageInfo, margin: Callable[[Sequence[float]], float]
-    ) -> list[SelfTestCase]:
-        """Return self-test cases of rows whose answer is not on the edge of another."""
-        table = splits.subset(self.questions, min(8 * N_CASES, len(self.questions)), 0)
-        table = select(table, np.argsort([len(text) for text in table.texts], kind="stable").tolist())
-        cases = make_cases(model_path, tokenizer_dir, details, table.texts, table.pairs)
-        clear = [case for case in cases if margin(case.output) > 4 * TOLERANCE]
-        cases = clear if len(clear) >= N_CASES else sorted(cases, key=lambda case: -margin(case.output))
-        return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
 
     def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
