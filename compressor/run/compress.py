@@ -19,12 +19,12 @@ from compressor.recipe.recipe import Recipe
 from compressor.report import fold_certificates
 from compressor.report.report import write_report
 from compressor.run import student_steps
+from compressor.run.folds import fold_key, fold_step, run_folds
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.package_steps import Sources
 from compressor.run.planning.plan import Plan, plan
 from compressor.run.planning.sizing import describe
 from compressor.run.progress import quiet_libraries
-from compressor.run.relabel import base_key
 from compressor.run.source import code_digest
 from compressor.training.trackers import Tracking, known_trackers
 from exporters.budget import Measurement, violations
@@ -216,13 +216,22 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any], trackers: 
         name = f"train-{number}-{stage.method.name}"
         inputs = {
             **data_key,
-            **base_key(planned, stage),
             "stage": stage.section.digest(),
             "seed": planned.resolved.seed,
         }
         tracking = Tracking(trackers, f"{out_dir}/{name}", out_dir / LOGS / name) if trackers else None
         work = partial(student_steps.run_stage, planned, journal, before, number, tracking=tracking)
-        after, uses = (before, "vocab", "teacher"), (*stage.modules, *planned.spec.modules())
+        of_task = planned.spec.modules()
+        after: tuple[str, ...] = (before, "vocab", "teacher")
+        if stage.wants.folds:
+            inputs_of_folds = {**data_key, **fold_key(planned, number)}
+            judge, of_folds = partial(run_folds, planned, number), ("compressor.methods.finetune", *of_task)
+            journal.step(
+                fold_step(number), inputs_of_folds, (), judge, resumes=True, on_every_process=True, uses=of_folds,
+                shared=True,
+            )  # fmt: skip
+            after = (*after, fold_step(number))
+        uses = (*stage.modules, *of_task)
         journal.step(name, inputs, after, work, resumes=True, on_every_process=True, uses=uses)
         before = name
     return before

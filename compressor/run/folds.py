@@ -2,14 +2,15 @@
 
 A teacher is right on nearly every row that it was fine-tuned on, and sure of it; how it does on other rows shows only
 where it has not learned them. So the rows are cut into folds, and for each a pretrained model is fine-tuned on all the
-others, exactly as ``tenmeg finetune`` would, and answers the fold. Each fold's outputs stay in the folder of the step,
-and a fold that was cut short goes on at its checkpoint, or with its answers where it is trained.
+others, exactly as ``tenmeg finetune`` would, and answers the fold. That is a step of its own, which runs with one cache
+share. Each fold's outputs stay in its folder, and a fold that was cut short goes on at its checkpoint, or with its
+answers where it is trained.
 """
 
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,29 @@ if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
 
 POLL_SECONDS = 0.2
+OUTPUTS = "outputs.npy"  # of all rows, in the folder of the step
+
+
+def fold_step(number: int) -> str:
+    """Return the name of the step that makes the teachers of stage ``number``."""
+    return f"folds-{number}"
+
+
+def fold_key(planned: "Plan", number: int) -> dict[str, Any]:
+    """Return what that step depends on beside the rows and the teacher: the pretrained model, and how it is taught."""
+    wanted = planned.stages[number - 1].wants.folds
+    assert wanted is not None
+    base = read_base(wanted.base, planned.resolved.teacher, planned.info).hashes
+    return {**wanted._asdict(), "base": base, "seed": planned.resolved.seed}
+
+
+def run_folds(planned: "Plan", number: int, part: Path) -> None:
+    """Write what the teachers of stage ``number`` say of all training rows."""
+    wanted = planned.stages[number - 1].wants.folds
+    assert wanted is not None
+    outputs = out_of_fold_outputs(planned, wanted, part)
+    if is_first_process():
+        np.save(part / OUTPUTS, outputs)
 
 
 def out_of_fold_outputs(planned: "Plan", wanted: Folds, folder: Path) -> npt.NDArray[np.float32]:

@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from compressor.batches.teacher_cache import TeacherCache
 from compressor.files import read_json, write_json
-from compressor.run.folds import out_of_fold_outputs
+from compressor.run.folds import OUTPUTS, fold_step
 from compressor.run.journal import Journal, is_first_process
-from compressor.student.pretrained import read_base
 from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
-    from compressor.training.registry import Stage
 
 FACTS = "facts.json"
 
@@ -40,7 +38,7 @@ def relabelled(
     assert labels is not None  # the plan asks for them
     stage = planned.stages[number - 1]
     if stage.wants.folds:
-        outputs = out_of_fold_outputs(planned, stage.wants.folds, part / "folds")
+        outputs = np.load(journal.folder(fold_step(number)) / OUTPUTS)
     else:
         assert cache is not None
         outputs = cache.outputs(range(len(labels)))
@@ -58,12 +56,6 @@ def read_facts(step_dir: Path) -> dict[str, Any]:
     """Return what a stage's step says of its rows: ``{"facts": {...}}``, or nothing."""
     path = step_dir / FACTS
     return {"facts": read_json(path)} if path.is_file() else {}
-
-
-def base_key(planned: "Plan", stage: "Stage") -> dict[str, Any]:
-    """Return what a stage depends on beside the recipe: the files of the model that its own teachers are made from."""
-    folds = stage.wants.folds
-    return {"base": read_base(folds.base, planned.resolved.teacher, planned.info).hashes} if folds else {}
 
 
 def _short(value: Any) -> str:  # Any: a number or a text of the facts

@@ -48,7 +48,7 @@ class Stage(NamedTuple):
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules of its methods, which no import names."""
-        names = {self.method.name, self.loss.name, *(("finetune",) if self.wants.folds else ())}
+        names = {self.method.name, self.loss.name}
         return tuple(f"compressor.methods.{name}" for name in sorted(names))
 
 

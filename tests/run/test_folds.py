@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from compressor.methods.teacher_predictions import CLASSES, counts, ptp_labels
 from compressor.run import finetune, folds
+from compressor.run.compress import compress
 from compressor.run.finetune import load_classifier
 from compressor.run.planning.plan import Plan, plan
 from compressor.student import pretrained
@@ -116,20 +117,21 @@ def test_every_row_is_judged_by_a_teacher_that_has_not_seen_it_and_a_stopped_fol
     monkeypatch.setattr(folds, "train_model", counted)
     with pytest.raises(KeyboardInterrupt):
         run.train(f"train-1-{METHOD}")
-    kept = run.journal.steps_dir / f"train-1-{METHOD}.part" / "folds" / "fold-1.npy"
+    kept = run.journal.steps_dir / "folds-1.part" / "fold-1.npy"
     before = kept.stat().st_mtime_ns
     folder = run.train(f"train-1-{METHOD}")
     assert trained == ["teacher 1 of 2", "teacher 2 of 2"]
     assert [each[1] for each in taught] == [taught[0][1], taught[1][1], taught[1][1]]
-    assert (folder / "folds" / "fold-1.npy").stat().st_mtime_ns == before
+    made_by = run.journal.folder("folds-1")
+    assert (made_by / "fold-1.npy").stat().st_mtime_ns == before
     assert all(not set(seen) & set(unseen) for seen, unseen in taught)
     assert {*taught[0][1], *taught[1][1]} == set(planned.train.texts)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert facts["out_of_fold"] == 2 and sum(facts[name] for name in CLASSES) == 300
-    assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold-1.npy", "fold-2.npy"]
+    assert sorted(path.name for path in made_by.glob("*.npy")) == ["fold-1.npy", "fold-2.npy", "outputs.npy"]
     wanted = planned.stages[0].wants.folds
     assert wanted is not None
-    outputs = folds.out_of_fold_outputs(planned, wanted, folder / "folds")
+    outputs = folds.out_of_fold_outputs(planned, wanted, made_by)
     labels = np.array([int(label) for label in planned.train.labels or []])
     made = ptp_labels(outputs, labels, facts["t1"], facts["t2"])
     assert counts(made, CLASSES) == {name: facts[name] for name in CLASSES}
@@ -151,3 +153,19 @@ def test_what_no_teacher_can_be_made_from_is_refused_before_anything_runs(
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     refused(r"holds only pytorch_model.bin, .*does\): a base is read from safetensors only\.$", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_teachers_of_folds_are_shared_by_runs_with_one_cache(
+    base_dir: Path, tiny_teacher_dir: Path, tiny_rows: Any, tmp_path: Path
+) -> None:
+    said: dict[int, list[str]] = {}
+    for epochs in (1, 2):  # of the student: another run with the same teachers
+        first, second = stages(**BASE_OPTIONS, base=str(base_dir))
+        stage = [first, {**second, "epochs": epochs}]
+        recipe = make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, stage=stage, measure={"runs": 5})
+        said[epochs] = []
+        compress(recipe, tmp_path / str(epochs), echo=said[epochs].append, cache=tmp_path / "cache")
+    assert "folds-1: from the cache" in said[2] and "folds-1: from the cache" not in said[1]
+    once, again = (tmp_path / name / "steps" / "folds-1" / "outputs.npy" for name in ("1", "2"))
+    assert np.array_equal(np.load(once), np.load(again))

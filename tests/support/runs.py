@@ -7,6 +7,7 @@ from pathlib import Path
 from compressor.recipe import recipe as recipes
 from compressor.recipe.recipe import Recipe
 from compressor.run import student_steps
+from compressor.run.folds import fold_step, run_folds
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.training.objective import Objective
@@ -63,4 +64,6 @@ class Prepared:
         def work(part: Path) -> None:
             student_steps.run_stage(self.planned, self.journal, "student", 1, part)
 
+        if self.planned.stages[0].wants.folds:
+            self.journal.step(fold_step(1), {}, (), lambda part: run_folds(self.planned, 1, part), resumes=True)
         return self.journal.step(name, {}, ("student",), work, resumes=True)
