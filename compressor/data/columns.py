@@ -176,7 +176,7 @@ def _text_by_content(prose: Mapping[str, Sequence[object]], values: Mapping[str,
 
 
 def _find_label(values: Mapping[str, Sequence[object]], source: str, needed: bool) -> tuple[str, How] | None:
-    short = [name for name, cells in values.items() if _mean(cells, lambda text: len(text.split())) <= 6]
+    short = [name for name, cells in values.items() if _mean(_one_by_one(cells), lambda text: len(text.split())) <= 6]
     exact = [[name for name in short if _key(name) in names] for names in LABEL_NAMES]
     every = _names("").union(*LABEL_NAMES)
     last = [name for name in short if every.intersection(words_of(name)[-1:])]
@@ -222,6 +222,12 @@ def _strings(cells: Sequence[object], limit: int = 1000) -> list[str]:
     """Return non-missing cells as strings, spread over the whole column: files are often sorted by label."""
     step = max(1, len(cells) // limit)
     return [str(cell) for cell in cells[::step] if not is_missing(cell)]
+
+
+def _one_by_one(cells: Sequence[object]) -> list[object]:
+    """Return what the cells hold, where one may hold several labels: a list, or a text with | between them."""
+    parts = (cell if isinstance(cell, list) else cell.split("|") if isinstance(cell, str) else [cell] for cell in cells)
+    return [part for each in parts for part in each]
 
 
 def is_missing(cell: object) -> bool:

@@ -37,7 +37,10 @@ def switch_columns(
     if named is not None:
         if named in names or "," not in named:
             return []
-        return [match_name(part.strip(), names, source, "--label-column") for part in named.split(",") if part.strip()]
+        parts = [part.strip() for part in named.split(",") if part.strip()]
+        columns = [match_name(part, names, source, "--label-column") for part in parts]
+        _check_named(columns, values, source)
+        return columns
     if known:
         by_name = {plain_name(name): name for name in names}
         found = [by_name[plain_name(label)] for label in known if plain_name(label) in by_name]
@@ -51,6 +54,18 @@ def switch_columns(
         return found if len(found) == len(known) else []
     found = [name for name in names if _is_switch_column(name, values[name])]
     return found if len(found) > 1 else []
+
+
+def _check_named(columns: Sequence[str], values: Mapping[str, Sequence[object]], source: str) -> None:
+    """Refuse a column that the user names twice, and one that is of something else altogether."""
+    for name in columns:
+        if columns.count(name) > 1:
+            raise Refused(f"{source}: --label-column names {name!r} twice. Name every column once.")
+        if all(_switch(cell) is None for cell in values[name]):
+            raise Refused(
+                f"{source}: --label-column names {name!r} among others, which holds {_told(values[name][0])}, expected "
+                "0 and 1 in the column of each label. Leave it out, or name the one column that holds all labels."
+            )
 
 
 def from_switches(rows: Rows, columns: Sequence[str], source: str) -> list[tuple[str, ...]]:
@@ -123,10 +138,10 @@ def _listed(text: str, column: str, place: str) -> list[object]:
     """Return the items of a list that was written as a text, by JSON or by Python."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise Refused(
                 f"{place}: the column {column!r} holds {text[:60]!r}, which begins like a list and is none. Write it "
                 'as JSON, ["a", "b"], or as a|b.'

@@ -212,12 +212,8 @@ def _labels(
             what = f"the label is {str(cell).strip()!r}" if is_nan else "the label is missing"
             raise Refused(f"{place}: {what} (column {choice.label!r}). Fill it or remove the row.")
         if not isinstance(cell, str | int | float):
-            raise _wrong_kind(
-                place,
-                choice.label,
-                cell,
-                "one label (several need a multi_label model)",
-            )
+            expected = "one label (several need a model of 'tenmeg finetune --task multi_label')"
+            raise _wrong_kind(place, choice.label, cell, expected)
         labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())
     if not labels:
         raise Refused(f"{source}: no row has a label (column {choice.label!r}).")

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 from compressor.scoring.contract import TaskSpec
 from compressor.scoring.metrics import n_labels_of
 
@@ -46,9 +46,13 @@ def kind_of(task: str, config: Mapping[str, Any]) -> type[TaskSpec]:
     # A kind that refines another, by deriving from it, goes before it.
     claiming = [kind for kind in claiming if not any(kind in other.__mro__[1:] for other in claiming)]
     if not claiming:
+        got, n_labels = config.get("problem_type"), n_labels_of(config)
+        known = [each for name in kind_names() if (each := load_kind(name).problem_type) is not None]
+        hint = "" if got in known else did_you_mean(str(got), known)
         raise Refused(
-            f"teacher: its config.json says problem_type {config.get('problem_type')!r} with {n_labels_of(config)} "
-            f"labels, expected that of {', '.join(kind_names())}. Fine-tune a model with 'tenmeg finetune'."
+            f"teacher: its config.json says problem_type {got!r} with {n_labels} label{'s' * (n_labels != 1)}, "
+            f"expected one of {', '.join(known)}, and as many labels as it takes.{hint} Correct it, or "
+            "fine-tune a model with 'tenmeg finetune'."
         )
     assert len(claiming) == 1, [kind.kind for kind in claiming]
     return claiming[0]

@@ -62,9 +62,9 @@ class Task(contract.TaskSpec):
         """Return the labels in alphabetical order."""
         found = sorted({label for labels in table.labels or [] for label in _several(labels)})
         if len(found) < 2:
+            got = f"only one label, {found[0]!r}" if found else "no labelled row"
             raise Refused(
-                f"{table.source}: its rows have {len(found)} different labels, expected two or more. Give others to "
-                "--train."
+                f"{table.source}: {got}; at least two labels are needed. Give rows of every label to --train."
             )
         if len(found) > 20 and len(found) > len(table) / 2:
             raise Refused(

@@ -27,7 +27,8 @@ class Task(contract.TaskSpec):
     @classmethod
     def claims(cls, task: str, config: Mapping[str, Any]) -> bool:
         """Return whether the model has one output, which is no label by itself."""
-        return n_labels_of(config) == 1 and config.get("problem_type") != "multi_label_classification"
+        known = None, cls.problem_type, "single_label_classification"  # which one label by itself cannot be
+        return n_labels_of(config) == 1 and config.get("problem_type") in known
 
     def targets(self, table: Table) -> Targets | None:
         """Return every row's label as a number."""

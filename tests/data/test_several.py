@@ -115,6 +115,8 @@ def test_what_is_written_with_any_separator_is_read_again(
         ("a.jsonl", ['{"text": "a", "labels": {"joy": 1}}'], r"holds \{'joy': 1\} \(dict\), expected a list of labels"),
         ("a.jsonl", ['{"text": "a", "labels": ["joy", ""]}'], r"holds '' \(str\), expected names of labels"),
         ("a.tsv", ["text\tlabels", "a\t[joy, anger]"], r"line 2: .* begins like a list and is none\. Write it as JSON"),
+        ("a.tsv", ["text\tlabels", "a\t[{[]: 1}]"], r"line 2: .* begins like a list and is none\. Write it as JSON"),
+        ("a.tsv", ["text\tlabels", f"a\t{'[' * 50_000}{']' * 50_000}"], r"line 2: .* begins like a list and is none"),
         ("a.tsv", ["text\tlabels", "a\tjoy", "b\tnan"], r"line 3: the label is 'nan'"),
         ("a.tsv", ["text\tlabels", "a\t", "b\t"], r"a.tsv: no row has a label \(column 'labels'\)"),
         ("a.tsv", ["text\tanger\tjoy\tgreat surprise", "a\t1\t0\t1", "b\t1\t2\t0"],
@@ -127,13 +129,26 @@ def test_what_is_no_labels_is_refused_with_its_row(tmp_path: Path, name: str, li
         read(write(tmp_path, name, lines))
 
 
+def test_many_labels_in_the_column_called_labels_are_no_text(tmp_path: Path) -> None:
+    many = [f"kind {number}" for number in range(20)]
+    for name, lines in (
+        ("a.jsonl", [json.dumps({"text": f"a film of {number}", "labels": many}) for number in range(5)]),
+        ("a.tsv", ["text\tlabels", *(f"a film of {number}\t{' | '.join(many)}" for number in range(5))]),
+    ):
+        assert read(write(tmp_path, name, lines), ()).labels == [tuple(many)] * 5
+
+
 def test_a_flag_that_names_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", ["text,joy,anger", "a,1,0"])
+    with pytest.raises(ValueError, match=r"--label-column names 'joy' twice\. Name every column once"):
+        read(path, (), "joy,joy")
+    with pytest.raises(ValueError, match=r"names 'text' among others, which holds 'a' \(str\), expected 0 and 1"):
+        read(path, (), "joy,text")
     with pytest.raises(ValueError, match=r"--label-column 'angr' is not a column\. Did you mean 'anger'\?"):
         read(path, (), "joy,angr")
 
 
 def test_a_list_where_one_label_is_expected_says_what_takes_several(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", ['{"text": "a", "label": ["joy", "anger"]}'])
-    with pytest.raises(ValueError, match=r"holds a list, expected one label \(several need a multi_label model\)"):
+    with pytest.raises(ValueError, match=r"holds a list, expected one label \(several need a model of 'tenmeg"):
         read_table(str(path), needs_label=True)

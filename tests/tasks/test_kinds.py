@@ -189,8 +189,11 @@ def test_every_problem_type_of_transformers_has_its_kind() -> None:
     for config in (one, two):
         several = {**config, "problem_type": "multi_label_classification"}
         assert kind_of("text-classification", several).kind == "multi_label"
-    with pytest.raises(ValueError, match="problem_type 'regression' with 2 labels, expected that of classification"):
+    with pytest.raises(ValueError, match="problem_type 'regression' with 2 labels, expected one of single_label_cla"):
         kind_of("text-classification", {**two, "problem_type": "regression"})
+    for config in (one, two):
+        with pytest.raises(ValueError, match=r"'multi_label_clasification' .* Did you mean 'multi_label_classificatio"):
+            kind_of("text-classification", {**config, "problem_type": "multi_label_clasification"})
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:

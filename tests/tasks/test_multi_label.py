@@ -130,7 +130,7 @@ def test_rows_of_which_none_has_a_label_teach_nothing() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([("joy",), ()], "its rows have 1 different labels, expected two or more"),
+        ([("joy",), ()], "only one label, 'joy'; at least two labels are needed"),
         ([(f"tag {i}",) for i in range(30)], "30 different labels in 30 rows are not classes"),
     ],
 )
