@@ -59,8 +59,8 @@ def answer(case: Case, tiny: Tiny, folder: Path) -> Answer:
 
 def arguments(case: Case, tiny: Tiny, folder: Path) -> list[str]:
     """Return the words of the command, placeholders filled in."""
-    names = {"teacher": tiny.teacher, "train": tiny.train, "dev": tiny.dev, "here": folder, "package": GOLDEN}
-    return [word.format(**names, out=folder / "out") for word in shlex.split(case.command)]
+    names = {**tiny._asdict(), "here": folder, "out": folder / "out", "package": GOLDEN}
+    return [word.format(**names) for word in shlex.split(case.command)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -116,7 +116,8 @@ def _wrong_files(case: Case, before: dict[str, bytes], after: dict[str, bytes]) 
 
 def shown(text: str, tiny: Tiny, folder: Path) -> str:
     """Return text without this machine's paths."""
-    places = {tiny.teacher: "TEACHER", tiny.train: "ROWS.tsv", tiny.dev: "DEV.tsv", GOLDEN: "PACKAGE"}
+    places = {tiny.teacher: "TEACHER", tiny.several: "TEACHER", tiny.train: "ROWS.tsv", tiny.dev: "DEV.tsv"}
+    places |= {GOLDEN: "PACKAGE"}
     text = text.replace(f"{folder}/out", "OUT").replace(f"{folder}/", "").replace(str(folder), ".")
     for path, name in places.items():
         text = text.replace(str(path), name)

@@ -2,6 +2,7 @@
 
 from benchmarks.faults import bad_files as bad
 from benchmarks.faults.bad_files import Case
+from benchmarks.faults.bad_labels import LABELS
 from benchmarks.faults.bad_limits import LIMITS, PACKAGES, RECIPES
 from benchmarks.faults.bad_repeats import REPEATS
 from benchmarks.faults.bad_starts import STARTS
@@ -235,11 +236,6 @@ TEACHERS = [
         bad.configured(auto_map={"AutoModel": "modeling.Own"}),
     ),
     Case(
-        "Teacher", "several labels per row", TEACHER,
-        r"problem_type is multi_label_classification, expected one label per row or a score\. .* not supported",
-        bad.configured(problem_type="multi_label_classification"),
-    ),
-    Case(
         "Teacher", "a language model without a task", TEACHER,
         r"BertForMaskedLM is made for fill-mask, expected .* Fine-tune it first with 'tenmeg finetune'",
         bad.configured(architectures=["BertForMaskedLM"]),
@@ -284,4 +280,4 @@ TEACHERS = [
     ),
 ]  # fmt: skip
 
-CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES)
+CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS)

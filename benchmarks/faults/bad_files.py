@@ -37,7 +37,7 @@ class Case:
 
     group: str
     name: str
-    command: str  # {teacher} {train} {dev} {package}: good ones; {here}: the case's folder; {out}: not there yet
+    command: str  # {teacher} {several} {train} {dev} {package}: good; {here}: the case's folder; {out}: not there yet
     says: str = ""  # a regular expression that the sentence matches: got, expected, what to do
     make: Make = nothing
     code: int = 1

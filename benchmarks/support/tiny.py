@@ -1,7 +1,8 @@
 """A tiny teacher and rows out of a seed: real files for the benchmarks of failures, made in seconds, no network.
 
 The teacher is a BERT of two layers that has learned to tell the two labels of :func:`make_rows` apart; the sentences
-are built from word lists, so that they can be as many as a run should take long.
+are built from word lists, so that they can be as many as a run should take long. Beside it is one that answers any
+number of ``EMOTIONS``, with random weights.
 """
 
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LABELS = ("negative", "positive")
+EMOTIONS = ("anger", "joy", "sadness", "surprise")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = {
     "opening": ["the", "this", "its", "every", "a rather long", "that old", "such a", "their second"],
@@ -69,20 +71,25 @@ WORDS = {
 
 
 class Tiny(NamedTuple):
-    """A teacher's folder and two tab-separated files with the columns sentence and label (0 negative, 1 positive)."""
+    """Folders of teachers and two tab-separated files with the columns sentence and label (0 negative, 1 positive)."""
 
     teacher: Path
     train: Path
     dev: Path
+    several: Path  # a teacher of several labels a row
 
 
 def make_tiny(folder: Path, n_train: int = 300, n_dev: int = 60) -> Tiny:
-    """Write teacher and rows below ``folder``; the same numbers write the same bytes."""
-    tiny = Tiny(folder / "teacher", folder / "train.tsv", folder / "dev.tsv")
+    """Write teachers and rows below ``folder``; the same numbers write the same bytes."""
+    tiny = Tiny(folder / "teacher", folder / "train.tsv", folder / "dev.tsv", folder / "several")
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(tiny.train, make_rows(n_train, seed=0))
     write_rows(tiny.dev, make_rows(n_dev, seed=1))
     make_teacher(tiny.teacher)
+    names = dict(enumerate(EMOTIONS))
+    ids = {name: index for index, name in names.items()}
+    kind = "multi_label_classification"
+    save_model(tiny.several, "bert", len(EMOTIONS), id2label=names, label2id=ids, problem_type=kind)
     return tiny
 
 
@@ -132,8 +139,13 @@ def make_teacher(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_model(folder: Path, model_type: str, n_labels: int, *, hidden: int = 32, layers: int = 2) -> None:
-    """Save a model of a family with random weights and the same tokenizer; without labels it is the bare encoder."""
+def save_model(
+    folder: Path, model_type: str, n_labels: int, *, hidden: int = 32, layers: int = 2, **more: Any
+) -> None:  # Any: whatever a configuration says
+    """Save a model of a family with random weights and the same tokenizer; without labels it is the bare encoder.
+
+    ``more`` is said in its config.json.
+    """
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -145,7 +157,7 @@ def save_model(folder: Path, model_type: str, n_labels: int, *, hidden: int = 32
     numbers |= {"embedding_size": 24} if model_type == "electra" else {}
     config = AutoConfig.for_model(
         model_type, vocab_size=len(tokenizer), max_position_embeddings=66, num_labels=max(n_labels, 1),
-        pad_token_id=0, initializer_range=0.1, **numbers,
+        pad_token_id=0, initializer_range=0.1, **numbers, **more,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(n_labels)
