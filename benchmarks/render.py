@@ -25,6 +25,7 @@ RESULTS_DIR = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "python.md",
+    ROOT / "docs" / "tasks.md",
     ROOT / "docs" / "vocabulary.md",
     ROOT / "docs" / "dual-training.md",
     ROOT / "docs" / "inheriting.md",

@@ -137,7 +137,8 @@ def finetune(
 
     Args:
         model: a folder, a hub id, or a transformers model, which needs its ``tokenizer`` and is itself left as it is.
-        train: a file, a hub id, or a list of (text, label), (text, text, label) or dictionaries.
+        train: a file, a hub id, or a list of (text, label), (text, text, label) or dictionaries; with
+            ``task="multi_label"`` a label is a list.
         output: folder of the new model.
         eval: evaluation rows, like ``train``; left out, some are held out of it.
         tokenizer: of a model in memory.

@@ -1,6 +1,7 @@
 """Rows in memory: what they may look like, and the .jsonl lines that they become, which are read like any file.
 
-A row is a text, (text, label), (text, text, label) or a dictionary of columns; all rows of a list are of one shape.
+A row is a text, (text, label), (text, text, label) or a dictionary of columns; all rows of a list are of one shape. A
+label is a text or a number, or in every row a list of them, where a text may have any number of labels.
 """
 
 import json
@@ -28,7 +29,7 @@ def row_lines(role: str, rows: Sequence[Any]) -> list[str]:
     if not rows:
         raise Refused(f"{role}: the list is empty, expected rows. Give {SHAPES} for each row.")
     first = rows[0]
-    has_labels = not isinstance(first, str | Mapping) and _is_row(first) and first[-1] is not None
+    like = None if isinstance(first, str | Mapping) or not _is_row(first) else first[-1]
     lines = []
     for number, row in enumerate(rows):
         where = f"{role}: row {number + 1} ({role}[{number}])"
@@ -36,7 +37,7 @@ def row_lines(role: str, rows: Sequence[Any]) -> list[str]:
             raise Refused(f"{where} is {_told(row)}, expected {SHAPES}. Correct it.")
         if _shape(row) != _shape(first):
             raise Refused(f"{where} is {_told(row)}, row 1 is {_told(first)}. Give all rows in one shape.")
-        columns = _columns(where, row, first) if isinstance(row, Mapping) else _parts(where, row, has_labels)
+        columns = _columns(where, row, first) if isinstance(row, Mapping) else _parts(where, row, like)
         lines.append(json.dumps(columns, ensure_ascii=False))
     return lines
 
@@ -54,8 +55,8 @@ def _shape(row: Any) -> tuple[type, int]:
     return kind, _n_parts(row)
 
 
-def _parts(where: str, row: Any, has_labels: bool) -> dict[str, Any]:
-    """Return the columns of a text or a tuple; a tuple that ends in ``None`` has no label."""
+def _parts(where: str, row: Any, like: Any) -> dict[str, Any]:
+    """Return the columns of a text or a tuple; a tuple that ends in ``None`` has no label. ``like`` is row 1's."""
     parts = [row] if isinstance(row, str) else list(row)
     n_texts = max(1, len(parts) - 1)
     for text in parts[:n_texts]:
@@ -65,16 +66,33 @@ def _parts(where: str, row: Any, has_labels: bool) -> dict[str, Any]:
     names = COLUMNS[len(parts)]
     if n_texts == len(parts):
         return {"text": row}
-    label = _plain(parts[-1])
-    if (label is not None) != has_labels:
-        rest = "has a label, row 1 has none" if label is not None else "has no label (None), row 1 has one"
-        raise Refused(f"{where} {rest}. Give every row a label, or none.")
-    if not isinstance(label, str | int | float | None) or _is_nan(label):
-        raise Refused(f"{where} has {_told(parts[-1])} as its label, expected a text or a number. Correct it.")
-    if isinstance(label, str):
-        _check_unicode(where, label)
     texts = dict(zip(names, parts[:n_texts], strict=False))
-    return {**texts, "label": label} if has_labels else texts
+    if (parts[-1] is None) != (like is None):
+        rest = "has a label, row 1 has none" if like is None else "has no label (None), row 1 has one"
+        raise Refused(f"{where} {rest}. Give every row a label, or none.")
+    return texts if like is None else {**texts, "label": _label(where, parts[-1], isinstance(like, list | tuple))}
+
+
+def _label(where: str, given: Any, is_list: bool) -> Any:
+    """Return a label, or a list of labels, as JSON can say it; ``is_list`` where row 1 has a list."""
+    if isinstance(given, list | tuple) != is_list:
+        likewise = "a list of labels" if is_list else "one label"
+        raise Refused(f"{where} has {_told(given)} as its label, row 1 has {likewise}. Give all rows what row 1 has.")
+    found = [_plain(each) for each in (given if is_list else [given])]
+    for label in found:
+        if is_list and not _is_name(label):
+            raise Refused(f"{where} has {_told(label)} in its list of labels, expected names or ids. Correct it.")
+        if not isinstance(label, str | int | float) or _is_nan(label):
+            expected = "a text, a number or, in every row, a list of labels"
+            raise Refused(f"{where} has {_told(given)} as its label, expected {expected}. Correct it.")
+        if isinstance(label, str):
+            _check_unicode(where, label)
+    return found if is_list else found[0]
+
+
+def _is_name(label: Any) -> bool:
+    """Tell whether a label can be one of several: a quantity, and yes or no, are the names of nothing."""
+    return bool(label.strip()) if isinstance(label, str) else isinstance(label, int) and not isinstance(label, bool)
 
 
 def _columns(where: str, row: Mapping[Any, Any], first: Mapping[Any, Any]) -> dict[str, Any]:

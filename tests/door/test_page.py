@@ -28,4 +28,6 @@ def test_the_code_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "compress: unknown keyword 'max_sise'. Did you mean 'max_size'? Known: " in said
     assert shared["made"].violations == [] and (tmp_path / ".small.inputs").is_dir()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"teacher", "train.tsv", "dev.tsv", "out", "small", ".small.inputs", "finer", "exported"}
+    written = {"out", "small", ".small.inputs", "tagger", "tags", ".tags.inputs", "finer", "exported"}
+    assert names == {"teacher", "train.tsv", "dev.tsv", *written}
+    assert set(shared["tags"].package.manifest["labels"]) == set(shared["topics"])

@@ -97,8 +97,18 @@ def test_something_that_is_no_model(model):
         ([("a", None), ("b", 1)], "train: row 2 (train[1]) has a label, row 1 has none. Give every row a label, or"),
         ([(0, "a dull film")], "train: row 1 (train[0]) holds 0 (int) where a text belongs."),
         ([*ROWS, (" ", 1)], "train: row 3 (train[2]) holds ' ' (str) where a text belongs."),
-        ([*ROWS, ("a film", [1])], "train: row 3 (train[2]) has [1] (list) as its label, expected a text or a number."),
+        ([*ROWS, ("a film", [1])], "train: row 3 (train[2]) has [1] (list) as its label, row 1 has one label."),
+        ([*ROWS, ("a film", {1})], "has {1} (set) as its label, expected a text, a number or, in every row, a list of"),
         ([*ROWS, ("a film", float("nan"))], "has nan (float) as its label"),
+        ([("a film", []), ("b", "joy")], "train: row 2 (train[1]) has 'joy' (str) as its label, row 1 has a list of"),
+        ([("a film", ["joy"]), ("b", None)], "train: row 2 (train[1]) has no label (None), row 1 has one."),
+        ([("a film", {"joy"})], "train: row 1 (train[0]) has {'joy'} (set) as its label, expected a text, a number"),
+        ([("a film", ["joy", None])], "has None (NoneType) in its list of labels, expected names or ids. Correct it."),
+        ([("a film", ["joy", " "])], "has ' ' (str) in its list of labels, expected names or ids."),
+        ([("a film", [["joy"]])], "has ['joy'] (list) in its list of labels, expected names or ids."),
+        ([("a film", [0.5])], "has 0.5 (float) in its list of labels, expected names or ids."),
+        ([("a film", [True, False])], "has True (bool) in its list of labels, expected names or ids."),
+        ([("a film", ["\ud83d"])], "train: row 1 (train[0]) holds half a surrogate pair."),
         ([*ROWS, ("a \ud83d film", 1)], "train: row 3 (train[2]) holds half a surrogate pair."),
         ([{"text": "a", "label": 1}, {"text": "b"}], "train: row 2 (train[1]) lacks 'label', which row 1 has."),
         ([{"text": "a"}, {"text": "b", "label": 1}], "train: row 2 (train[1]) has 'label', which row 1 has not."),
@@ -126,6 +136,9 @@ def test_rows_become_lines_that_say_the_same():
     assert row_lines("train", [("ä", np.int64(1)), ["b", np.int64(0)]])[0] == '{"text": "ä", "label": 1}'
     assert row_lines("train", [("a", "b", 0.5)]) == ['{"text1": "a", "text2": "b", "label": 0.5}']
     assert row_lines("train", [("a", "b", None)]) == ['{"text1": "a", "text2": "b"}']
+    several = row_lines("train", [("a", ["joy", "ä"]), ("b", ()), ("c", (np.int64(1),))])
+    assert [line.partition(", ")[2] for line in several] == ['"label": ["joy", "ä"]}', '"label": []}', '"label": [1]}']
+    assert row_lines("train", [("a", "b", ["joy"])]) == ['{"text1": "a", "text2": "b", "label": ["joy"]}']
     assert row_lines("train", [{"x": 1, "y": None}, {"y": 2, "x": 3}])[1] == '{"x": 3, "y": 2}'
 
 

@@ -10,6 +10,8 @@ import pytest
 
 import tenmeg
 from compressor.data.table import read_table
+from compressor.refused import Refused
+from compressor.scoring.registry import task_spec
 from exporters.budget import OverBudget
 from tenmeg.inputs import beside, read_inputs
 from tests.support.runs import files_of
@@ -161,6 +163,23 @@ def test_each_shape_of_rows_is_read_as_what_it_is(rows, found, tmp_path):
     assert table.texts == (firsts or rows)
 
 
+@pytest.mark.parametrize(
+    ("rows", "pair"),
+    [
+        ([("a dull film", ["plot"]), ("a fine film", ("music", "plot")), ("a film", [])], None),
+        ([("a dull film", "so", ["plot"]), ("a fine film", "so", ["music", "plot"]), ("a film", "so", [])], "text2"),
+        ([("a dull film", [1]), ("a fine film", [0, np.int64(1)]), ("a film", [])], None),
+        ([{"text": "a dull film", "labels": ["plot"]}, {"text": "a fine film", "labels": ["music", "plot"]},
+          {"text": "a film", "labels": []}], None),
+    ],
+)  # fmt: skip
+def test_a_list_in_every_row_is_any_number_of_labels(rows, pair, tmp_path):
+    names = read_inputs({}, None, {"train": rows}).written(tmp_path)
+    table = read_table(names["train"], needs_label=True, several=("music", "plot"))
+    found = task_spec("multi_label", ("music", "plot"), pair=False).targets(table)
+    assert np.array_equal(found, [[0, 1], [1, 1], [0, 0]]) and table.columns["pair"] == pair
+
+
 def test_transformers_is_as_talkative_afterwards_as_before(live, out):
     from transformers.utils import logging
 
@@ -220,6 +239,20 @@ def test_export_takes_a_model_in_memory_and_leaves_only_its_output(live, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with pytest.raises(FileExistsError, match="is not empty"):
         tenmeg.export(live.model, tmp_path / "out", tokenizer=live.tokenizer)
+
+
+def test_finetune_and_compress_take_lists_of_labels(live, tmp_path):
+    topics = ("film", "movie", "plot")
+    rows, more = ([(text, [name for name in topics if name in text]) for text, _ in each] for each in (TRAIN, DEV))
+    with pytest.raises(Refused, match=r"train, line 1: the column 'label' holds a list, expected one label"):
+        tenmeg.finetune(live.model, rows, output=tmp_path / "made", tokenizer=live.tokenizer, epochs=1)
+    settings = {"eval": more, "task": "multi_label", "epochs": 1}
+    told = tenmeg.finetune(live.model, rows, output=tmp_path / "made", tokenizer=live.tokenizer, **settings)
+    assert told["labels"] == list(topics) and {"micro_f1", "macro_f1", "exact_match"} <= set(told)
+    planned = tenmeg.plan(tmp_path / "made", rows, eval=more, **DECISIONS)
+    assert planned.spec.kind == "multi_label" and len(planned.held_out) == 30
+    with pytest.raises(Refused, match=r"the label 'plto' of row 1 is unknown .* Did you mean 'plot'\?"):
+        tenmeg.plan(tmp_path / "made", [("a film", ["plto"]), *rows], eval=more, **DECISIONS)
 
 
 def test_finetune_makes_a_teacher_of_a_model_and_rows_in_memory(live, tmp_path):
