@@ -1,4 +1,4 @@
-"""Open a tenmeg package, make it prove itself, and answer: text in, label, value or embedding out.
+"""Open a tenmeg package, make it prove itself, and answer: text in, label or labels, value or embedding out.
 
 This file is the whole reader: one idea. Copy it alone to any machine with onnxruntime, tokenizers and numpy:
 

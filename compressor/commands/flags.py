@@ -66,7 +66,11 @@ FLAGS: dict[str, Flag] = {
     "eval": Flag("Evaluation rows, like --train.", "5 % held out of --train", "data.eval"),
     "text_column": Flag("Column with the text.", "detected", "data.text_column"),
     "pair_column": Flag("Column with the second text of a pair.", "detected", "data.pair_column"),
-    "label_column": Flag("Column with the label or score.", "detected", "data.label_column"),
+    "label_column": Flag(
+        "Column with the label, labels or score; or columns of 0 and 1, one for each label: A,B,C.",
+        "detected",
+        "data.label_column",
+    ),
     "max_rows": Flag("Use only so many training rows, drawn by --seed.", "all", "data.max_rows", NUMBER),
     "vocab_size": Flag(
         "Exact number of tokens; 0 keeps the teacher's vocabulary.",

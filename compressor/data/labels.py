@@ -1,4 +1,4 @@
-"""Per task: what is predicted, how it is scored, and how the labels of a file meet those of the teacher.
+"""Labels: whether they are classes or a quantity, and how those of a file meet those of the teacher.
 
 A column of labels is matched as a whole by one rule, the first that explains every row: by name (``Positive`` is
 ``POSITIVE``, ``not_entailment`` is ``not entailment``), by the number in the teacher's names (``5`` is ``5 stars``,

@@ -5,9 +5,9 @@
          + hidden * mean over layers, words of |s/|s| - t/|t||^2
          + embedding * (1 - cos(student, teacher)) + similarity * |cos matrix - cos matrix|^2     sentence embeddings
 
-The terms are those of ``compressor.training.imitation``. The teacher is not here at all: its outputs come from the
-cache, computed once per row on its own cut of the text. Refuses nothing that a teacher of the supported families can
-do.
+The terms are those of ``compressor.training.imitation``. Where a row has several labels, KL and CE are those of each
+label by itself, summed. The teacher is not here at all: its outputs come from the cache, computed once per row on its
+own cut of the text. Refuses nothing that a teacher of the supported families can do.
 """
 
 from dataclasses import dataclass

@@ -5,9 +5,10 @@
 
 s and t are states of the first special token ([CLS], <s>), whatever either vocabulary makes of the words: after every
 pass of the student's layers except the last, and after as many of the teacher's layers (PKD, 1908.09355, as the code of
-Pea-KD, 2009.14822, has it). A layer that runs twice has two passes. A student of one pass has no such term. For a
-score, squared errors take the place of CE and KL. A sentence encoder has neither labels nor logits: the terms
-``embedding`` and ``similarity`` of ``distill`` stand for both, and the first token counts whatever the pooling is.
+Pea-KD, 2009.14822, has it). A layer that runs twice has two passes. A student of one pass has no such term. Where a
+row has several labels, CE and KL are those of each by itself, summed. For a score, squared errors take their place. A
+sentence encoder has neither labels nor logits: the terms ``embedding`` and ``similarity`` of ``distill`` stand for
+both, and the first token counts whatever the pooling is.
 
 ``alpha`` = 0.7, ``temperature`` = 10 and ``beta`` = 100 are the published values. The squares of two unit vectors'
 differences sum up to at most 4, so their mean over d features is at most 4 / d, and ``beta`` times it at most 0.52 for

@@ -134,8 +134,8 @@ class Options(MethodOptions):
 
         Raises:
             FileNotFoundError: if the model to make teachers from is not there.
-            ValueError: for a sentence encoder, for options that a score has no use for, for a last stage that leaves
-                the student without a trained head, and for more parts than rows.
+            ValueError: for a sentence encoder, for several labels a row, for options that a score has no use for, for
+                a last stage that leaves the student without a trained head, and for more parts than rows.
         """
         _check_task(info.answers)
         given = [name for name in ("t1", "t2", "published") if getattr(self, name)]

@@ -1,8 +1,8 @@
 """Make a teacher: a pretrained encoder fine-tuned on labelled rows, saved as an ordinary Hugging Face folder.
 
 Same data, same trainer and same resume as a student's stages, with the method ``finetune``. The labels are the data's
-own, in sorted order; numbers with fractions make it a regression. A sentence encoder may be the start: its pooling is
-dropped and a fresh head is put on.
+own, in sorted order; numbers with fractions make it a regression, and rows hold several labels where ``task`` says
+so. A sentence encoder may be the start: its pooling is dropped and a fresh head is put on.
 """
 
 import shutil
