@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("compressor", "exporters", "vocab")
-FOLLOW = '''
+FOLLOW = """
 import inspect, json, sys
 from pathlib import Path
 
@@ -60,7 +60,7 @@ finally:
     sys.setprofile(None)
 files = list(dict.fromkeys(stops))
 print(json.dumps({"stops": len(stops), "files": len(files), "back": len(stops) - len(files)}))
-'''
+"""
 
 
 def walk(tree: Path, arguments: list[str]) -> dict[str, int]:

@@ -95,6 +95,11 @@ def is_known(name: str) -> bool:
     return of_couple or key in known or bool(known.intersection(words_of(name)[-1:]))
 
 
+def is_label_name(name: str) -> bool:
+    """Tell whether a whole name is one that data sets use for a label."""
+    return any(_key(name) in names for names in LABEL_NAMES)
+
+
 def choose(
     values: Mapping[str, Sequence[object]],
     source: str,

@@ -13,7 +13,7 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 
-from compressor.data.columns import is_missing, match_name, words_of
+from compressor.data.columns import is_label_name, is_missing, match_name, words_of
 from compressor.data.formats import Rows
 from compressor.data.labels import plain_name
 from compressor.refused import Refused
@@ -40,20 +40,29 @@ def switch_columns(
         parts = [part.strip() for part in named.split(",") if part.strip()]
         columns = [match_name(part, names, source, "--label-column") for part in parts]
         _check_named(columns, values, source)
+        _check_all(columns, known, source)
         return columns
     if known:
         by_name = {plain_name(name): name for name in names}
         found = [by_name[plain_name(label)] for label in known if plain_name(label) in by_name]
-        is_switch = [name for name in found if all(_switch(cell) is not None for cell in values[name])]
-        if len(known) > 1 and is_switch and len(found) < len(known):
-            lacking = [label for label in known if plain_name(label) not in by_name]
-            raise Refused(
-                f"{source}: it has columns for {len(found)} of the {len(known)} labels and none for {lacking[0]!r}. "
-                "Add a column of 0 and 1 for each label, or name the column that holds all of them with --label-column."
-            )
+        if any(all(_switch(cell) is not None for cell in values[name]) for name in found):
+            _check_all(found, known, source)
         return found if len(found) == len(known) else []
     found = [name for name in names if _is_switch_column(name, values[name])]
-    return found if len(found) > 1 else []
+    is_said = any(is_label_name(name) and name not in found for name in names)  # a column that is called "labels"
+    return found if len(found) > 1 and not is_said else []
+
+
+def _check_all(columns: Sequence[str], known: Sequence[str], source: str) -> None:
+    """Refuse columns that say nothing about some label: it would count as one that no row has."""
+    there = {plain_name(name) for name in columns}
+    lacking = [label for label in known if plain_name(label) not in there]
+    if len(known) > 1 and len(lacking) < len(known) and lacking:
+        raise Refused(
+            f"{source}: it has columns for {len(known) - len(lacking)} of the {len(known)} labels and none for "
+            f"{lacking[0]!r}. Add a column of 0 and 1 for each label, or name the column that holds all of them with "
+            "--label-column."
+        )
 
 
 def _check_named(columns: Sequence[str], values: Mapping[str, Sequence[object]], source: str) -> None:

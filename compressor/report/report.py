@@ -199,6 +199,7 @@ def _template(name: str) -> "Template":
         keep_trailing_newline=True,
     )
     environment.filters["number"] = _number
+    environment.filters["zip"] = zip
     environment.filters["short_name"] = _short_name
     environment.filters["certificate"] = sentence
     return environment.get_template(name)

@@ -101,7 +101,7 @@ class Sources:
             part / "verify.json",
             {
                 "metrics": {"teacher": teacher, "student": ours, "package": packaged},
-                "tuned": chosen.manifest(),
+                **({"tuned": chosen.manifest()} if chosen.manifest() else {}),
                 "drop": 100 * (teacher[spec.metric] - packaged[spec.metric]),
                 "parity": parities,
                 "parity_violations": missed,

@@ -152,3 +152,20 @@ def test_a_list_where_one_label_is_expected_says_what_takes_several(tmp_path: Pa
     path = write(tmp_path, "a.jsonl", ['{"text": "a", "label": ["joy", "anger"]}'])
     with pytest.raises(ValueError, match=r"holds a list, expected one label \(several need a model of 'tenmeg"):
         read_table(str(path), needs_label=True)
+
+
+def test_a_column_that_is_called_labels_goes_before_columns_of_0_and_1(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", ["text\tlabels\tis_reply\thas_link", "a\tjoy|anger\t0\t1", "b\tjoy\t1\t1"])
+    found = read(path, ())
+    assert found.labels == [("joy", "anger"), ("joy",)] and found.columns["ignored"] == ["is_reply", "has_link"]
+
+
+def test_columns_that_are_named_must_be_those_of_all_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", ["text\tanger\tjoy\tgreat surprise", "a\t1\t0\t1"])
+    with pytest.raises(ValueError, match=r"columns for 2 of the 3 labels and none for 'great surprise'"):
+        read(path, KNOWN, "anger,joy")
+
+
+def test_a_command_that_needs_texts_alone_reads_no_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", ['{"text": "a", "labels": ["joy"]}', '{"text": "b", "labels": null}'])
+    assert read_table(str(path), needs_label=None).labels is None
