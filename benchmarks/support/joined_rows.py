@@ -56,7 +56,7 @@ class Files(NamedTuple):
 
 
 def write_rows(data: Path, folder: Path) -> Files:
-    """Write the three files into ``folder`` out of CLINC150's train.jsonl and dev.jsonl in ``data``: always the same."""
+    """Write the three files into ``folder`` out of CLINC150, whose train.jsonl and dev.jsonl are in ``data``."""
     draw = random.Random(SEED)
     train, dev = (_read(data / f"{name}.jsonl") for name in ("train", "dev"))
     first, second = _halves(dev, draw)
