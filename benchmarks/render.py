@@ -105,8 +105,8 @@ def multi_label_table(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {scores} | {n_bytes} |")
     shapes = "; ".join(f"{student['max_size']}: {student['student']}" for student in students)
     note = (
-        "Rows of one to three utterances of CLINC150, whose labels are their ten domains: 6,000 to train on, of which 600 "
-        f"choose thresholds, and 800 test rows, on which nothing was chosen. One seed; {shapes}. Repeat: "
+        "Rows of one to three utterances of CLINC150, whose labels are their ten domains: 6,000 to train on, of which "
+        f"600 choose thresholds, and 800 test rows, on which nothing was chosen. One seed; {shapes}. Repeat: "
         f"`{result['command']}`."
     )
     return "\n".join([*lines, "", note])

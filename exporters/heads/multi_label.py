@@ -2,17 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from exporters import head
+from exporters.heads import classification
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Head(head.Head):
+class Head(classification.Head):
     """Labels for each text, none to all of them."""
 
-    names = ("logits", "probabilities")
-    answer = "probabilities"
     fewest_labels = 1
 
     @staticmethod

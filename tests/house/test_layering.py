@@ -213,6 +213,23 @@ def test_only_the_joiners_import_the_machinery_of_exporting() -> None:
         assert not joined, f"{name} imports {sorted(joined)}"
 
 
+def test_no_code_asks_which_kind_of_task_it_has() -> None:
+    """But in the files of the kinds, and in the reader, which is one file."""
+    kinds = {path.stem for path in (ROOT / "compressor" / "tasks").glob("*.py") if path.stem != "__init__"}
+    tasks = {"text-classification", "feature-extraction"}
+    asked = []
+    for name, path in MODULES.items():
+        if name.startswith(("compressor.tasks.", "exporters.heads.", "edge_demo.")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            words = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+            # a width of a tensor, and a rule of vocabularies, are called so as well
+            others = any(ast.unparse(side).endswith((".along", "width", "rule")) for side in sides)
+            asked += [f"{name}:{node.lineno}"] if words & (kinds | tasks) and not others else []
+    assert not asked
+
+
 def test_init_files_are_docstrings() -> None:
     """All but the door's, whose names are found when they are asked for."""
     for path in FILES:
