@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from benchmarks.support.tiny import make_rows, make_tiny, save_model, write_rows
-from exporters.to_ort import stored_tensors
+from exporters.graph.to_ort import stored_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 # What differs from run to run, or says with which code it was made, wherever it stands in a JSON file.

@@ -34,6 +34,7 @@ from exporters.head import Head, load_head
 from exporters.pooling import MODES, Pooling
 from exporters.refused import Refused
 from exporters.repetition import plain_type
+from exporters.weights import open_model
 
 logger = logging.getLogger(__name__)
 
@@ -144,13 +145,17 @@ def _load(model_dir: Path, head: type[Head], allow_pickle: bool) -> nn.Module:
             f"export: {model_dir} has no model.safetensors. Save the model with safe_serialization=True, "
             "or allow pickled weights if you trust their author."
         )
+    model: nn.Module
     with _quiet():
-        model: nn.Module = model_class.from_pretrained(
+        model, _ = open_model(
+            model_class,
             model_dir,
+            where="export",
+            allow_pickle=allow_pickle,
+            is_encoder=not head.has_layer,
+            is_new_head=not head.has_layer,  # the pooler, which goes below
             attn_implementation="eager",  # one MatMul, Add, Softmax, MatMul: what runtimes have fast kernels for
-            dtype=torch.float32,
             local_files_only=True,
-            use_safetensors=None if allow_pickle else True,
         )
     if not head.has_layer and hasattr(model, "pooler"):
         # A sentence vector comes from the token vectors; the pooler would be dead weight.

@@ -58,7 +58,7 @@ def export_folder(
     from compressor.batches.outputs import predictor
     from compressor.models.teacher import load_model, read_teacher
     from exporters.graph.stored_once import check_checkpoint
-    from exporters.to_ort import write_ort
+    from exporters.graph.to_ort import write_ort
     from vocab.save import save_tokenizer
 
     scheme = scheme_of(quantize, embedding_bits, block_size)

@@ -19,6 +19,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"
 )  # fmt: skip
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 
 
 def checkpoint_json(path: Path) -> Any:  # any JSON value
@@ -42,7 +43,13 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def check_weights(folder: Path, shape: Shape, allow_pickle: bool) -> None:
-    """Refuse weights that are not there, not whole, pickled, or of another size than the configuration."""
+    """Refuse weights that are not there, not whole, pickled, an adapter's, or of another size than config.json says."""
+    if (folder / ADAPTER).is_file():
+        raise Refused(
+            f"teacher: {folder} holds an adapter ({ADAPTER}), expected a whole model: its weights are a change of "
+            "another model's. Merge it first (peft: model.merge_and_unload(), then save_pretrained into a new folder), "
+            f"or delete {ADAPTER} if the model beside it is meant without it."
+        )
     found = weight_files(folder)
     if not found:
         _check_pickles(folder, allow_pickle)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from compressor.models.configuration import is_architecture
 from compressor.refused import Refused, did_you_mean
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
@@ -126,7 +127,7 @@ def family_of(model_type: str, *, for_export: bool = False) -> Family:
     if for_export and kind in EXPORT_ONLY:
         return EXPORT_ONLY[kind]
     if kind not in FAMILIES:
-        hint = did_you_mean(model_type, FAMILIES)
+        hint = "" if is_architecture(model_type) else did_you_mean(model_type, FAMILIES)
         raise Refused(
             f"teacher: architecture {model_type!r} is not supported, expected one of "
             f"{', '.join(sorted(FAMILIES))}.{hint} Use a checkpoint of one of these families."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.files import hash_files, user_path
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
+from compressor.models.configuration import check_config
 from compressor.models.families import Family, family_of, shape_of
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -22,6 +23,7 @@ from compressor.scoring.registry import kind_of, known_tasks, load_kind
 from exporters.pooling import Pooling, read_pooling
 from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
+from exporters.weights import ANSWERS, open_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -83,6 +85,7 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
             "you trust it, or use a checkpoint of a standard architecture."
         )
     family = family_of(str(config.get("model_type")), for_export=for_export)
+    check_config(config)
     pooling = _pooling(folder)
     task = section.task or infer_task(config, pooling)
     kind = kind_of(task, config)
@@ -177,9 +180,10 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> "PreTrainedModel":
     """Return the frozen model in float32, in evaluation mode."""
     auto_class, extra = auto_class_of(info.answers, info.family)
-    how = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
-    where = f"teacher: the weights in {info.folder}"
-    model = read_model(auto_class, info.folder, where, info.config["model_type"], allow_pickle, **how)
+    how: dict[str, Any] = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code, **extra}
+    is_encoder = not info.answers.has_head
+    model: PreTrainedModel
+    model, _ = open_model(auto_class, info.folder, allow_pickle=allow_pickle, is_encoder=is_encoder, **how)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise Refused(
@@ -190,6 +194,13 @@ def load_model(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code:
     return model.eval()
 
 
+def check_tensors(info: TeacherInfo, allow_pickle: bool = False, trust_remote_code: bool = False) -> None:
+    """Refuse weights whose names or sizes are not those of the model; no weight is read."""
+    auto_class, extra = auto_class_of(info.answers, info.family)
+    how: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": "meta", **extra}
+    open_model(auto_class, info.folder, allow_pickle=allow_pickle, is_encoder=not info.answers.has_head, **how)
+
+
 def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, bool]]:
     """Return the class of transformers that opens a task's models, and what it is told: an encoder has no pooler."""
     import transformers
@@ -197,20 +208,6 @@ def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, 
     import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
 
     return getattr(transformers, kind.model_class), {} if kind.has_head else family.without_pooler
-
-
-def read_model(model_class: Any, folder: Path, where: str, model_type: str, allow_pickle: bool, **how: Any) -> Any:
-    """Return a checkpoint as ``from_pretrained`` reads it, in float32; ``where`` begins the sentence of a refusal."""
-    try:
-        return model_class.from_pretrained(
-            folder, dtype="float32", use_safetensors=None if allow_pickle else True, **how
-        )
-    except Exception as error:  # safetensors, torch and transformers each raise their own kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refused(
-            f"{where} cannot be read ({first}). The file is damaged or not a checkpoint of {model_type}; download it "
-            "again."
-        ) from error
 
 
 def _pooling(folder: Path) -> Pooling | None:
@@ -231,7 +228,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = checkpoint_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
         raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
-    return config
+    # How a call answers is not what a model is: a student is not to learn it.
+    return {name: value for name, value in config.items() if ANSWERS.get(name, value) == value}
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:

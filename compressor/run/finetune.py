@@ -33,6 +33,7 @@ from compressor.training.contract import Context
 from compressor.training.registry import build_options, load_method
 from compressor.training.trackers import Tracking, known_trackers
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
+from exporters.weights import open_model
 
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
 
@@ -174,20 +175,13 @@ def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        opened = open_model(
+            AutoModelForSequenceClassification,
             folder,
-            dtype=torch.float32,
+            where="model",
+            is_new_head=True,  # or for another number of labels
             id2label=dict(enumerate(info.labels)),
             label2id={name: index for index, name in enumerate(info.labels)},
             problem_type=info.answers.problem_type,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a head for another number of labels
-            output_loading_info=True,
         )
-    for name, ours, theirs in sorted(report["mismatched_keys"]):
-        if name.startswith(f"{model.base_model_prefix}."):
-            raise Refused(
-                f"model: {folder} holds {name} of {'x'.join(map(str, ours))}, config.json says "
-                f"{'x'.join(map(str, theirs))}. They are not of one checkpoint; download both again."
-            )
-    return model.float()
+    return opened.model.float()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.files import hash_files
 from compressor.models.checkpoint import check_tokenizer, check_weights, tokenizer_config
+from compressor.models.configuration import check_config
 from compressor.models.families import family_of, shape_of
 from compressor.models.teacher import (
     TeacherInfo,
@@ -20,7 +21,6 @@ from compressor.models.teacher import (
     find_folder,
     load_tokenizer,
     read_config,
-    read_model,
     read_teacher,
 )
 from compressor.models.vocabulary import GivenVocabulary, given_vocabulary, speaking_of
@@ -28,6 +28,7 @@ from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
 from compressor.scoring.contract import TaskSpec
 from exporters.shape import Shape
+from exporters.weights import open_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -124,11 +125,6 @@ def load_pretrained(
     for name, fresh in state.items():
         is_head = not name.startswith(prefix)
         found = None if is_head and not pretrained.has_head else theirs.get(name)
-        if found is None and not is_head and "pooler." not in name:
-            raise Refused(
-                f"--pretrained {pretrained.name}: its weights hold no {name}. The file is damaged or not a checkpoint "
-                f"of {config['model_type']}; download it again."
-            )
         if found is not None and name.endswith(("word_embeddings.weight", "position_embeddings.weight")):
             found = found[: len(fresh)]  # the tokens and positions in use
         is_taken = found is not None and found.shape == fresh.shape
@@ -143,13 +139,17 @@ def _read_weights(pretrained: Pretrained, kind: type[TaskSpec], allow_pickle: bo
     import torch
 
     model_class, extra = auto_class_of(kind, family_of(pretrained.config["model_type"]))
-    how = {"trust_remote_code": False, "output_loading_info": True, **extra}
-    where = f"--pretrained {pretrained.name}: its weights"
     with torch.random.fork_rng(devices=[]):  # what is missing is drawn, and not used
-        model, report = read_model(
-            model_class, pretrained.folder, where, pretrained.config["model_type"], allow_pickle, **how
+        model, missing = open_model(
+            model_class,
+            pretrained.folder,
+            where=f"--pretrained {pretrained.name}",
+            allow_pickle=allow_pickle,
+            is_new_head=True,
+            is_encoder=not kind.has_head,
+            trust_remote_code=False,
+            **extra,
         )
-    missing = set(report["missing_keys"])
     found = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
     for name, tensor in found.items():
         if not tensor.isfinite().all():
@@ -168,6 +168,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "checkpoint of a standard architecture."
         )
     family_of(str(config["model_type"]))
+    check_config(config)
     return config
 
 

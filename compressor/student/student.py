@@ -24,6 +24,7 @@ from compressor.student.activations import Activations
 from compressor.student.copied import NEW, Index, TensorMap
 from exporters.pooling import write_pooling
 from exporters.shape import Shape
+from exporters.weights import open_model
 from vocab.mapping import VocabMap
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def build_student(
 def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
     """Return the student in ``folder`` in float32."""
     auto_class, extra = auto_class_of(info.answers, info.family)
-    model: PreTrainedModel = auto_class.from_pretrained(folder, dtype=torch.float32, **extra)
+    model: PreTrainedModel
+    model, _ = open_model(auto_class, folder, where="student", is_encoder=not info.answers.has_head, **extra)
     return model
 
 

@@ -19,11 +19,11 @@ from edge_demo import runtime
 from exporters.graph.optimize import initializers, optimize
 from exporters.graph.quantize import quantize
 from exporters.graph.stored_once import check_checkpoint, identity_of
+from exporters.graph.to_ort import stored_tensors, to_ort
 from exporters.pooling import Pooling
 from exporters.repetition import pattern
 from exporters.shape import Scheme
 from exporters.to_onnx import export_model
-from exporters.to_ort import stored_tensors, to_ort
 from tests.support.albert_models import albert_config, make_albert
 from tests.support.repeated_models import batch_of, plain_model, repeated
 

@@ -16,8 +16,8 @@ from exporters.graph.ledger import model_parts
 from exporters.graph.optimize import initializers, optimize
 from exporters.graph.quantize import quantize
 from exporters.graph.stored_once import check_checkpoint, check_stored_once, digest, float_products, identity_of
+from exporters.graph.to_ort import to_ort
 from exporters.shape import Scheme
-from exporters.to_ort import to_ort
 
 SCHEMES = (Scheme(8, 8), Scheme(4, 4), Scheme(4, 8), Scheme(8, None), Scheme(None, 8), Scheme(None, None))
 IDS = np.arange(12, dtype=np.int64).reshape(3, 4)

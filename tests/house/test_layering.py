@@ -179,7 +179,7 @@ def test_only_two_exporters_know_torch() -> None:
         if names(path) & HEAVY
     }
     heads = {path.relative_to(ROOT / "exporters").as_posix() for path in (ROOT / "exporters" / "heads").glob("*.py")}
-    assert with_torch <= {"to_onnx.py", "repeats.py", "head.py", *heads}
+    assert with_torch <= {"to_onnx.py", "repeats.py", "weights.py", "head.py", *heads}
 
 
 def test_a_method_never_mentions_onnx() -> None:
@@ -199,6 +199,7 @@ def test_only_the_joiners_import_the_machinery_of_exporting() -> None:
         "refused",
         "repeats",
         "head",
+        "weights",
         "measuring.machine",
     )
     light = {"exporters", *(f"exporters.{name}" for name in numbers)}

@@ -16,7 +16,7 @@ from compressor.data import splits
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
-from compressor.models.teacher import TeacherInfo, read_teacher
+from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
@@ -149,6 +149,7 @@ def plan(recipe: Recipe) -> Plan:
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
     train, evaluation, held_out = read_data(recipe, info, any(stage.wants.labels for stage in stages))
+    check_tensors(info, recipe.teacher.allow_pickle, recipe.teacher.trust_remote_code)
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
