@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from compressor.data.decimals import with_point
 from compressor.data.labels import number
 from compressor.refused import Refused, did_you_mean
 
@@ -252,7 +253,7 @@ def _is_wordy(cells: Sequence[object]) -> bool:
     if any(isinstance(cell, bool | list | dict | bytes) for cell in cells[:20]):
         return False
     strings = _strings(cells)
-    return bool(strings) and sum(number(string) is None for string in strings) > len(strings) / 2
+    return bool(strings) and sum(number(with_point(string)) is None for string in strings) > len(strings) / 2
 
 
 def _is_prose(cells: Sequence[object]) -> bool:
@@ -273,7 +274,7 @@ def _is_label(name: str, cells: Sequence[object]) -> bool:
     if len(present) < len(cells) / 2 or not present:
         return False
     n_distinct = len(Counter(present))
-    values = [number(value) for value in present[:1000]]
+    values = [number(with_point(value)) for value in present[:1000]]
     if None not in values and any(value % 1 for value in values if value is not None):
         return True
     few = max(2, len(present) // 10, min(len(present) // 2, 10))

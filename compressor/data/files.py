@@ -1,32 +1,33 @@
-"""Read a file or a hub data set into columns.
+"""Read a file, a folder of ``datasets`` or a hub data set into columns.
 
-``.tsv`` ``.csv`` ``.jsonl`` ``.ndjson`` ``.json`` ``.txt`` ``.text`` (see ``compressor.data.formats``) and
-``.parquet``, each also ``.gz``; UTF-8 with or without a byte order mark. What is no file is a hub id, read through
-``datasets``.
-Refused: a folder, an unknown file type, an empty file, another encoding (with the line), a damaged file, a hub that
-does not answer.
+``.tsv`` ``.csv`` ``.jsonl`` ``.ndjson`` ``.json`` ``.txt`` ``.text`` (see ``compressor.data.formats``), ``.parquet``
+and ``.arrow`` (``compressor.data.arrow``), each also ``.gz``; UTF-8 with or without a byte order mark. The first bytes
+decide (``compressor.data.signatures``): gzip, Parquet and Arrow are read as what they are under any name. A folder is
+one that ``save_to_disk`` wrote; what is neither is a hub id, read through ``datasets``.
+Refused: another folder, an unknown file type, an empty file, another encoding (with the line), a damaged file, a hub
+that does not answer.
 """
 
 import difflib
-import gzip
-import json
+import io
 import logging
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compressor.data.arrow import first_line, from_arrow, from_ipc, from_parquet
 from compressor.data.formats import Rows, from_csv, from_json, from_text, from_tsv
+from compressor.data.signatures import decoded, look, unpacked
 from compressor.files import user_path
 from compressor.refused import Refused
 
-if TYPE_CHECKING:
-    import pyarrow
-
 _LOG = logging.getLogger(__name__)
-KNOWN_SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".text")
+_ARROW_SUFFIXES = {"parquet": (".parquet", ".pq"), "arrow": (".arrow", ".feather", ".ipc")}
+_WHAT = {"parquet": "a Parquet file", "arrow": "an Arrow file"}
+_DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")  # of save_to_disk, beside the rows
+KNOWN_SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".txt", ".text")
 _HUB_ID = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>[\w.-]+))?", re.ASCII)
 
 
@@ -45,26 +46,53 @@ def read_rows(
     """
     path = user_path(source)
     if path.is_dir():
-        raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
+        return _from_folder(path, source, split, lists)
     if path.is_file():
         return _parse(path, source, set(named), lists)
-    match = _HUB_ID.fullmatch(source)
-    if match is None or _suffix(path) in KNOWN_SUFFIXES:
-        raise FileNotFoundError(_missing(path, source))
+    match = hub_id(source)
     return _from_hub(source, match["name"], match["config"], split, revision, offline, lists)
 
 
+def hub_id(source: str) -> re.Match[str]:
+    """Return the parts of a hub id, of what is no file here."""
+    match = _HUB_ID.fullmatch(source)
+    if match is None or _suffix(user_path(source)) in KNOWN_SUFFIXES:
+        raise FileNotFoundError(_missing(user_path(source), source))
+    return match
+
+
 def _parse(path: Path, source: str, named: set[str], lists: bool) -> Rows:
-    suffix = _suffix(path)
+    with path.open("rb") as file:
+        form = look(file, source)
+    is_packed, suffix, notes = form == "gzip", _suffix(path), []
+    data = unpacked(path, source) if is_packed else path.read_bytes()
+    if is_packed:
+        form = look(io.BytesIO(data), source)
+        if form == "gzip":
+            raise Refused(f"{source}: is compressed with gzip twice. Unpack it once: gunzip FILE.")
+    if is_packed != (path.suffix.lower() == ".gz") and data:
+        notes.append(f"it is {'' if is_packed else 'not '}compressed with gzip, whatever its name says")
+    if form in _ARROW_SUFFIXES:
+        if suffix not in _ARROW_SUFFIXES[form]:
+            notes.append(f"it is {_WHAT[form]}, whatever its name says, and was read as one")
+        read = from_parquet if form == "parquet" else from_ipc
+        rows = read(data, source, lists)
+    else:
+        rows = _from_text(data, suffix, source, named)
+    notes += _part_notes(path)
+    return rows._replace(notes=(*rows.notes, *notes))
+
+
+def _from_text(data: bytes, suffix: str, source: str, named: set[str]) -> Rows:
     if suffix not in KNOWN_SUFFIXES:
         known = ", ".join(KNOWN_SUFFIXES)
         raise Refused(f"{source}: unknown file type {suffix!r}, expected {known}, each also .gz. Rename the file.")
-    data = _unzipped(path.read_bytes(), source) if path.suffix.lower() == ".gz" else path.read_bytes()
     if not data:
         raise Refused(f"{source}: is empty. Give a file with rows.")
-    if suffix == ".parquet":
-        return _from_parquet(data, source, lists)
-    text = _decoded(data, source)
+    for form, suffixes in _ARROW_SUFFIXES.items():
+        if suffix in suffixes:
+            raise Refused(f"{source}: is not a readable {form.capitalize()} file (it begins otherwise). Copy it again.")
+    text = decoded(data, source)
     if not text.strip():
         raise Refused(f"{source}: holds only blank lines. Give a file with rows.")
     if suffix == ".tsv":
@@ -72,74 +100,47 @@ def _parse(path: Path, source: str, named: set[str], lists: bool) -> Rows:
     if suffix == ".csv":
         return from_csv(text, source, named)
     if suffix in (".txt", ".text"):
-        return from_text(text)
+        return from_text(text, source)
+    if user_path(source).name in _DESCRIPTIONS and not text.lstrip().startswith("["):
+        raise Refused(
+            f"{source}: describes a data set that save_to_disk wrote, and holds no rows. Give its folder: "
+            f"{user_path(source).parent}."
+        )
     return from_json(text, source)
+
+
+def _part_notes(path: Path) -> list[str]:
+    """Return what to say of a file that is one of several parts of a data set."""
+    part = re.search(r"-\d{5}-of-(\d{5})\.", path.name)
+    is_part = part is not None and int(part[1]) > 1
+    return [f"it is one of {int(part[1])} parts of a data set"] if part is not None and is_part else []
+
+
+def _from_folder(path: Path, source: str, split: str, lists: bool) -> Rows:
+    """Return the rows of a folder that ``datasets`` wrote with save_to_disk."""
+    if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(path))
+    except Exception as error:  # datasets and Arrow raise a dozen unrelated types
+        raise Refused(
+            f"{source}: is a folder of save_to_disk that cannot be read ({first_line(error)}) Save it again."
+        ) from error
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise Refused(
+                f"{source}: is a folder of save_to_disk without a split {split!r}. Name the folder of one inside it: "
+                f"{', '.join(f'{source}/{name}' for name in data)}."
+            )
+        data = data[split]
+    return _from_dataset(data, source, "arrow", lists)
 
 
 def _suffix(path: Path) -> str:
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix
-
-
-def _unzipped(data: bytes, source: str) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Refused(f"{source}: is not a whole gzip file ({error}). Copy or compress it again.") from error
-
-
-def _decoded(data: bytes, source: str) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Refused(f"{source}: is UTF-16, expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 FILE.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Refused(
-            f"{source}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8. "
-            "Convert the file, for example: iconv -f LATIN1 -t UTF-8 FILE."
-        ) from error
-
-
-def _from_parquet(data: bytes, source: str, lists: bool) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise Refused(f"{source}: is not a readable Parquet file ({_first_line(error)}).") from error
-    return _from_arrow(table, _declared_classes(table.schema), source, "parquet", lists)
-
-
-def _declared_classes(schema: "pyarrow.Schema") -> dict[str, list[str]]:
-    """Return the class names that ``datasets`` wrote into the file's metadata."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        inner = {name: _inner(spec) for name, spec in features.items()}
-        return {name: list(map(str, spec["names"])) for name, spec in inner.items() if "names" in spec}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}  # written by another tool
-
-
-def _inner(spec: Any) -> Any:  # Any: JSON
-    """Return what a list is of, of the ways in which ``datasets`` has written that."""
-    return spec[0] if isinstance(spec, list) else spec.get("feature", spec)
-
-
-def _from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source: str, form: str, lists: bool) -> Rows:
-    import pyarrow.types as kinds
-
-    values: dict[str, list[object]] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        is_list = lists and (kinds.is_list(column.type) or kinds.is_large_list(column.type))
-        inner = column.type.value_type if is_list or kinds.is_dictionary(column.type) else column.type
-        tests = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
-        if any(test(inner) for test in tests):
-            values[name] = column.to_pylist()
-    if not table.num_rows or not values:
-        raise Refused(f"{source}: holds no rows of text. Columns: {', '.join(table.column_names) or 'none'}.")
-    return Rows(values, range(1, table.num_rows + 1), "row", form, {n: classes[n] for n in classes if n in values})
 
 
 def _from_hub(
@@ -155,12 +156,18 @@ def _from_hub(
         unreachable = "in the hub cache, and the hub cannot be reached" if is_cut_off else "on the hub"
         where = "in the hub cache (--offline)" if offline else unreachable
         raise Refused(
-            f"{source}: is no file here, and could not be read as a data set {where}: {_first_line(error)} "
+            f"{source}: is no file here, and could not be read as a data set {where}: {first_line(error)} "
             "Check the name and the network, or give a file (.tsv .csv .jsonl .parquet .txt)."
         ) from error
+    return _from_dataset(data, source, "hub", lists)
+
+
+def _from_dataset(data: Any, source: str, form: str, lists: bool) -> Rows:  # Any: a Dataset, not imported for --help
+    import datasets
+
     inner = {name: getattr(feature, "feature", feature) for name, feature in data.features.items()}
     classes = {n: feature.names for n, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
-    return _from_arrow(data.with_format("arrow")[:], classes, source, "hub", lists)
+    return from_arrow(data.with_format("arrow")[:], classes, source, form, lists)
 
 
 def _is_hub_reachable(name: str) -> bool:
@@ -191,12 +198,6 @@ def _only_cache(is_cut_off: bool) -> Iterator[None]:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    line = (lines[0] if lines else type(error).__name__)[:200]
-    return line if line.endswith(".") else f"{line}."
 
 
 def _inside(folder: Path) -> str:

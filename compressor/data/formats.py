@@ -1,8 +1,10 @@
 """Turn the text of a .tsv, .csv, .jsonl or .txt file into columns, each row with its line number.
 
-Quoting is off in a TSV unless every header cell is quoted; a CSV follows RFC 4180 strictly (comma, semicolon, tab or
-bar by its header); JSON is one object per line or one list of objects. Blank lines are skipped. Refused, with the line:
-a wrong number of fields, quotes that do not close, anything that is not an object, a table without a header line.
+Whether the fields of a TSV are quoted is decided by the whole file (``compressor.data.quoting``); a CSV follows RFC
+4180 strictly (comma, semicolon, tab or bar by Excel's first line ``sep=;``, else by its header); JSON is one object per
+line or one list of objects. Lines end with LF, CRLF or CR; blank ones are skipped. Refused, with the line: a wrong
+number of fields, quotes that do not close, anything that is not an object, a table without a header line, rows under
+the name of another format.
 """
 
 import csv
@@ -11,14 +13,18 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from compressor.data.columns import is_known
+from compressor.data.decimals import with_point
 from compressor.data.labels import number
+from compressor.data.quoting import ends_with_cr, split_fields
 from compressor.refused import Refused
 
 TEXT_ONLY = "(each line)"  # name of the only column of a plain text
+_SAID = re.compile(r'\s*"?sep=(.)"?[\t;, ]*(\r\n|\r|\n)', re.IGNORECASE)  # Excel's word on the separator
 
 
 class Rows(NamedTuple):
@@ -29,33 +35,78 @@ class Rows(NamedTuple):
     unit: str  # what a place counts: "line" or "row"
     form: str  # "tsv", "csv", ...
     class_names: dict[str, list[str]]  # names by id of the columns that a data set declares as classes
+    notes: tuple[str, ...] = ()  # on how the file was read
+    left_out: Mapping[str, str] = MappingProxyType({})  # the type of each column that holds neither texts nor numbers
 
 
-def from_text(text: str) -> Rows:
+def from_text(text: str, source: str) -> Rows:
     """Return each line as a text."""
     # Only \n ends a line: str.splitlines would also cut at \x0b, \x85 and the Unicode line separators.
-    lines = [(place, line.removesuffix("\r")) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(place, line.rstrip("\r")) for place, line in enumerate(_lines(text), start=1) if line.strip()]
+    _check_plain([line for _, line in lines], source)
     return Rows({TEXT_ONLY: [line for _, line in lines]}, [place for place, _ in lines], "line", "text", {})
+
+
+def _check_plain(lines: Sequence[str], source: str) -> None:
+    """Refuse a table and JSON under the name of a plain text: names, labels and brackets would be trained on."""
+    refuse_json(lines[0], source)
+    for delimiter, suffix in (("\t", ".tsv"), (";", ".csv"), (",", ".csv")):
+        cells = [cell.strip().strip('"') for cell in lines[0].split(delimiter)]
+        is_header = sum(map(is_known, cells)) > 1 and all(len(cell.split()) < 3 for cell in cells)
+        if is_header and all(delimiter in line for line in lines[:100]):
+            raise Refused(
+                f"{source}: holds a table ({_preview(cells)}), expected plain text by its name. Rename it to {suffix}."
+            )
+
+
+def refuse_json(line: str, source: str) -> None:
+    """Refuse objects under the name of something else, by their first line."""
+    if not re.match(r'\s*\{\s*"', line):
+        return
+    try:
+        is_object = isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return
+    if is_object:
+        raise Refused(f"{source}: holds JSON objects, whatever its name says. Rename it to .jsonl.")
+
+
+def _lines(text: str) -> list[str]:
+    return text.split("\n") if "\n" in text else text.split("\r")
 
 
 def from_tsv(text: str, source: str, named: set[str]) -> Rows:
     """Return the columns of tab-separated lines; ``named`` are the columns that the user named."""
-    lines = ((place, line.removesuffix("\r")) for place, line in enumerate(text.split("\n"), start=1) if line.strip())
-    place, first = next(lines)
+    if _SAID.match(text):
+        return from_csv(text, source, named)
+    first = next(line for line in _lines(text) if line.strip()).rstrip("\r")
     header = first.split("\t")
-    if all(re.fullmatch(r'"[^"]+"', cell) for cell in header):
+    if all(re.fullmatch(r'"[^"]*"', cell) for cell in header):
         return from_csv(text, source, named, delimiter="\t")
     if len(header) == 1 and any(is_known(cell) for cell in re.split("[,;]", first)) and re.search("[,;]", first):
+        place = next(place for place, line in enumerate(_lines(text), start=1) if line.strip())
         raise Refused(f"{source}, line {place}: the header {first!r} holds no tab. Rename the file to .csv.")
-    return _table(header, [(place, line.split("\t")) for place, line in lines], source, named, "tsv")
+    refuse_json(first, source)
+    fields = split_fields(text)
+    rows = _table(fields.rows[0][1], fields.rows[1:], source, named, "tsv", fields.note)
+    return rows._replace(notes=(fields.note,) if fields.note else ())
 
 
 def from_csv(text: str, source: str, named: set[str], delimiter: str | None = None) -> Rows:
     """Return the columns of a CSV; a delimiter of None is the first of ``, ; tab |`` in the header line."""
+    if (said := _SAID.match(text)) is not None:
+        delimiter = said[1]
+        text = said[2] + text[said.end() :]  # a blank line in its place: lines are numbered as in the file
+    has_cr = ends_with_cr(text)
     if delimiter is None:
-        unquoted = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
+        first = re.split("[\r\n]", text.lstrip(), maxsplit=1)[0]
+        refuse_json(first, source)
+        unquoted = re.sub(r'"[^"]*"', "", first)
         delimiter = next((char for char in ",;\t|" if char in unquoted), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        if delimiter == "\t":
+            return from_tsv(text, source, named)
+    parts = (f"{line}\r" for line in text.split("\r")) if has_cr else io.StringIO(text, newline="")
+    reader = csv.reader(parts, delimiter=delimiter, strict=True)
     rows = []
     limit = csv.field_size_limit(sys.maxsize)  # the default refuses fields over 131,072 characters
     start = 1
@@ -76,8 +127,10 @@ def from_csv(text: str, source: str, named: set[str], delimiter: str | None = No
     return _table(rows[0][1], rows[1:], source, named, "csv")
 
 
-def _table(header: list[str], rows: list[tuple[int, list[str]]], source: str, named: set[str], form: str) -> Rows:
-    """Return columns of rows that all have the header's number of fields."""
+def _table(
+    header: list[str], rows: list[tuple[int, list[str]]], source: str, named: set[str], form: str, note: str = ""
+) -> Rows:
+    """Return columns of rows that all have the header's number of fields; ``note`` is what may be why they have not."""
     if not rows:
         raise Refused(f"{source}: holds only its first line ({_preview(header)}); rows are missing.")
     header = [cell.strip() for cell in header]
@@ -85,7 +138,7 @@ def _table(header: list[str], rows: list[tuple[int, list[str]]], source: str, na
         if len(cells) != len(header):
             raise Refused(
                 f"{source}, line {place}: has {len(cells)} fields, the header has {len(header)} ({_preview(header)}). "
-                "Correct the row."
+                f"Correct the row.{f' Of its quotes: {note}.' if note else ''}"
             )
     columns = list(zip(*(cells for _, cells in rows), strict=True))
     if not (named and named <= set(header)):
@@ -106,7 +159,9 @@ def _check_header(header: list[str], columns: Sequence[Sequence[str]], source: s
         name and sum(cell.strip() == name for cell in cells) > (name in known)
         for name, cells in zip(header, columns, strict=True)
     )
-    odd = any(number(name) is not None or len(name) > 60 or len(name.split()) > 4 for name in header if name)
+    odd = any(
+        number(with_point(name)) is not None or len(name) > 60 or len(name.split()) > 4 for name in header if name
+    )
     is_sentence = len(header) == 1 and " " in header[0]
     is_repeated = len({name for name in header if name}) < sum(bool(name) for name in header)
     if again or (not known and (odd or is_sentence or is_repeated)):
@@ -123,7 +178,7 @@ def from_json(text: str, source: str) -> Rows:
         content = _json(text, f"{source}: is not JSON")
         objects, unit = list(enumerate(content if isinstance(content, list) else [content], start=1)), "row"
     else:
-        lines = ((place, line) for place, line in enumerate(text.split("\n"), start=1) if line.strip())
+        lines = ((place, line) for place, line in enumerate(_lines(text), start=1) if line.strip())
         objects = [(place, _json(line, f"{source}, line {place}: is not JSON")) for place, line in lines]
         unit = "line"
     if not objects:

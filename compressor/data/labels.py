@@ -4,10 +4,15 @@ A column of labels is matched as a whole by one rule, the first that explains ev
 ``POSITIVE``, ``not_entailment`` is ``not entailment``), by the number in the teacher's names (``5`` is ``5 stars``,
 ``1`` is ``LABEL_1``), by id (``0`` is the first), ``false``/``true`` as 0/1, by the beginning (``neg`` is
 ``negative``). A label that no rule explains is refused with its row: a wrong guess would look like a bad model.
+
+Names that differ only in case or blanks are one class to a person and would be two to a new teacher: refused. How
+numbers with a comma are read is in ``compressor.data.decimals``.
 """
 
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from compressor.refused import Refused, did_you_mean
@@ -28,8 +33,13 @@ def number(value: str | float) -> float | None:
 
 
 def is_regression(labels: Sequence[str] | Sequence[float]) -> bool:
-    """Tell whether labels are a quantity: all numbers, some with a fraction or more integers than classes can be."""
+    """Tell whether labels are a quantity: all numbers, some with a fraction or more integers than classes can be.
+
+    What was read as numbers (not as texts) was found to be one before.
+    """
     cells: set[str | float] = {*labels}
+    if cells and all(isinstance(cell, float) for cell in cells):
+        return True
     distinct = {number(cell) for cell in cells}
     if not distinct or None in distinct:
         return False
@@ -69,7 +79,35 @@ def collect_labels(labels: Sequence[str] | Sequence[float], source: str = "the t
     values = [number(name) for name in names]
     if None not in values:
         return tuple(str(value) for value in sorted({int(value) for value in values if value is not None}))
+    check_spellings([str(label).strip() for label in labels], source)
     return tuple(names)
+
+
+def check_spellings(labels: Sequence[str], source: str) -> None:
+    """Refuse classes that differ only in how they are written: a new teacher would learn two of one meaning."""
+    counts = Counter(labels)
+    alike: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        alike.setdefault(_spoken(label), []).append(label)
+    twice = [names for names in alike.values() if len(names) > 1]
+    if twice:
+        shown = "; ".join(
+            " and ".join(f"{name!r} ({counts[name]:,} rows)" for name in sorted(names, key=lambda name: -counts[name]))
+            for names in twice[:3]
+        )
+        more = f" (and {len(twice) - 3} more)" if len(twice) > 3 else ""
+        raise Refused(
+            f"{source}: the labels {shown}{more} differ only in case, blanks or how a number or sign is written, and "
+            "would be classes of their own. Write each class in one way, or give classes that differ other names."
+        )
+
+
+def _spoken(label: str) -> str:
+    """Return what is left of a name when it is read aloud: no case, one kind of blank, a number as its value."""
+    # Format characters (zero-width spaces, byte order marks) are not seen; NFKC makes one of two ways to write a sign.
+    seen = "".join(char for char in unicodedata.normalize("NFKC", label) if unicodedata.category(char) != "Cf")
+    value = number(seen)
+    return plain_name(" ".join(seen.split())) if value is None else str(value)
 
 
 def check_classes(labels: Sequence[str] | Sequence[float], source: str = "the training data") -> None:

@@ -11,10 +11,11 @@ visibly not.
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compressor.data.columns import DETECTED, Choice, Columns, How, choose, is_missing
+from compressor.data.decimals import read_decimals
 from compressor.data.files import read_rows
 from compressor.data.formats import TEXT_ONLY, Rows
 from compressor.data.labels import Labels, is_regression, label_numbers, number
@@ -81,10 +82,10 @@ def read_table(
         others = {name: cells for name, cells in rows.values.items() if name not in switches}
         if switches:
             how: How = "flag" if columns.label else "name" if several else "content"
-            choice = choose(others, source, columns=columns._replace(label=None), needs_label=False)
+            choice = choose_of(rows, others, source, columns._replace(label=None), needs_label=False)
             choice = choice._replace(label=", ".join(switches), how={**choice.how, "label": how})
         else:
-            choice = choose(others, source, columns=columns, needs_label=bool(needs_label))
+            choice = choose_of(rows, others, source, columns, needs_label=bool(needs_label))
             if needs_label is None:
                 choice = choice._replace(label=None)
     labels: Labels | None
@@ -93,6 +94,7 @@ def read_table(
     else:
         labels, notes = _several(rows, choice, switches, several, source, bool(needs_label))
         kept = list(range(len(rows.places)))
+    notes = [*rows.notes, *notes]
     texts = _texts(rows, choice.text, kept, source)
     pairs = _texts(rows, choice.pair, kept, source) if choice.pair is not None else None
     label_name = choice.label if labels is not None else None
@@ -102,7 +104,10 @@ def read_table(
         "pair": choice.pair,
         "label": label_name,
         "how": {role: how for role, how in choice.how.items() if role != "label" or label_name},
-        "ignored": [name for name in rows.values if name not in taken],
+        "ignored": [
+            *(name for name in rows.values if name not in taken),
+            *(f"{name} ({kind})" for name, kind in rows.left_out.items()),
+        ],
         "format": rows.form,
         "label_names": rows.class_names.get(label_name) if label_name else None,
         "notes": notes,
@@ -110,6 +115,25 @@ def read_table(
     for note in notes:
         _LOG.warning("%s: %s", source, note)
     return Table(texts, pairs, labels, found, _digest(texts, pairs, labels), source)
+
+
+def choose_of(
+    rows: Rows, values: Mapping[str, Sequence[object]], source: str, columns: Columns, *, needs_label: bool
+) -> Choice:
+    """Return which column is what, of some of the rows' columns; a refusal names those that cannot be read, too."""
+    told = ", ".join(f"{name} ({kind})" for name, kind in list(rows.left_out.items())[:12])
+    for role, name in columns._asdict().items():
+        if name in rows.left_out:
+            raise Refused(
+                f"{source}: --{role}-column {name!r} is of type {rows.left_out[name]}, expected texts or numbers. "
+                "Write the column as one of these."
+            )
+    try:
+        return choose(values, source, columns=columns, needs_label=needs_label)
+    except Refused as error:
+        if not told:
+            raise
+        raise Refused(f"{error} Not read, for their types hold neither texts nor numbers: {told}.") from error
 
 
 def describe_rows(table: Table) -> str:
@@ -217,6 +241,10 @@ def _labels(
         labels.append(str(cell).strip() if not isinstance(cell, bool) else str(cell).lower())
     if not labels:
         raise Refused(f"{source}: no row has a label (column {choice.label!r}).")
+    decimals = read_decimals(labels, choice.label, lambda row: f"{source}, {rows.unit} {rows.places[kept[row]]}")
+    if decimals is not None:
+        told = next(label for label in labels if "," in label)
+        return decimals, kept, [*notes, f"the labels are numbers with a decimal comma, such as {told}"]
     _check_numbers(labels, kept, rows, source)
     return (label_numbers(labels, source) if is_regression(labels) else labels), kept, notes
 

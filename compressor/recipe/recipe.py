@@ -120,7 +120,7 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"recipe: {path} does not exist. 'tenmeg compress --dry-run' writes one to start from.")
     try:
-        return _toml(path.read_text(encoding="utf-8"))
+        return _toml(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise Refused(f"recipe: {path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
 

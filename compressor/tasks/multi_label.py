@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from compressor.data.labels import label_ids
+from compressor.data.labels import check_spellings, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
@@ -71,6 +71,7 @@ class Task(contract.TaskSpec):
                 f"{table.source}: {len(found)} different labels in {len(table)} rows are not classes. Name the column "
                 "that holds the labels with --label-column."
             )
+        check_spellings([label for labels in table.labels or [] for label in _several(labels)], table.source)
         return tuple(found)
 
     @classmethod
