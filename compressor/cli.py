@@ -59,6 +59,9 @@ def _run(
     cache: Path | None,
     report_to: tuple[str, ...],
 ) -> None:
+    from compressor.commands.beforehand import check_recipe
+
+    check_recipe(recipe)
     if dry_run:
         from compressor.commands.folders import save_plan
 
@@ -81,10 +84,13 @@ def _run(
        required=("model", "train", "output"))  # fmt: skip
 def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str, ...], **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
+    from compressor.commands.beforehand import check_finetuning
     from compressor.recipe.recipe import finetune_job
-    from compressor.run.finetune import finetune as make_teacher
 
     job = finetune_job(to_recipe({**values, "method": ("finetune",)}))
+    check_finetuning(job)
+    from compressor.run.finetune import finetune as make_teacher
+
     done = make_teacher(job, output, overwrite, say, report_to)
     result(
         done,
@@ -103,9 +109,12 @@ def vocabulary() -> None:
        required=("teacher", "train_files", "vocab_size", "output"))  # fmt: skip
 def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
+    from compressor.commands.beforehand import check_files
     from compressor.commands.vocabulary import train_vocab
 
-    done = train_vocab(out_dir=output, overwrite=overwrite, **with_columns(values))
+    said = with_columns(values)
+    check_files(said["teacher"], said["train_files"], said["columns"])
+    done = train_vocab(out_dir=output, overwrite=overwrite, **said)
     result(done, _lines(done))
 
 
@@ -115,9 +124,12 @@ def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any
        "revision", "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
 def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
+    from compressor.commands.beforehand import check_files
     from compressor.commands.vocabulary import draw_curve
 
-    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **with_columns(values))
+    said = with_columns(values)
+    check_files(said["teacher"], said["train_files"], said["columns"])
+    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **said)
     result(done, lines)
     stop_if(done["violations"])
 
@@ -128,9 +140,12 @@ def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any
        "as_json", required=("output",))  # fmt: skip
 def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
+    from compressor.commands.beforehand import check_files
     from compressor.commands.folders import export_folder
 
-    done = export_folder(model, output, overwrite=overwrite, **with_columns(values))
+    said = with_columns(values)
+    check_files(str(model), [said["eval"]] if said["eval"] else [], said["columns"])
+    done = export_folder(model, output, overwrite=overwrite, **said)
     result(done, _lines(done, f"next: tenmeg package {output} --output PACKAGE"))
     stop_if(done["violations"])
 

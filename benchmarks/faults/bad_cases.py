@@ -5,6 +5,7 @@ from benchmarks.faults.bad_files import Case
 from benchmarks.faults.bad_labels import LABELS
 from benchmarks.faults.bad_limits import LIMITS, PACKAGES, RECIPES
 from benchmarks.faults.bad_repeats import REPEATS
+from benchmarks.faults.bad_rows import ROWS as FOREIGN_ROWS
 from benchmarks.faults.bad_starts import STARTS
 
 COMPRESS = "compress --teacher {teacher} --train {train} --eval {dev} --output {out}"
@@ -280,4 +281,4 @@ TEACHERS = [
     ),
 ]  # fmt: skip
 
-CASES = (*DATA, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS)
+CASES = (*DATA, *FOREIGN_ROWS, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS)

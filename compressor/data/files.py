@@ -116,10 +116,15 @@ def _part_notes(path: Path) -> list[str]:
     return [f"it is one of {int(part[1])} parts of a data set"] if part is not None and is_part else []
 
 
-def _from_folder(path: Path, source: str, split: str, lists: bool) -> Rows:
-    """Return the rows of a folder that ``datasets`` wrote with save_to_disk."""
+def check_folder(path: Path, source: str) -> None:
+    """Refuse a folder that ``datasets`` did not write."""
     if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         raise Refused(f"{source}: is a folder, expected a file. Name the file inside it: {_inside(path)}.")
+
+
+def _from_folder(path: Path, source: str, split: str, lists: bool) -> Rows:
+    """Return the rows of a folder that ``datasets`` wrote with save_to_disk."""
+    check_folder(path, source)
     import datasets
 
     try:

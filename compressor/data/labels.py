@@ -13,7 +13,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from compressor.refused import Refused, did_you_mean
 
@@ -83,9 +83,14 @@ def collect_labels(labels: Sequence[str] | Sequence[float], source: str = "the t
     return tuple(names)
 
 
-def check_spellings(labels: Sequence[str], source: str) -> None:
-    """Refuse classes that differ only in how they are written: a new teacher would learn two of one meaning."""
+def check_spellings(labels: Iterable[str], source: str) -> None:
+    """Refuse classes that differ only in how they are written: a new teacher would learn two of one meaning.
+
+    Numbers are classes by their value, however they are written.
+    """
     counts = Counter(labels)
+    if all(number(label) is not None for label in counts):
+        return
     alike: dict[str, list[str]] = {}
     for label in sorted(counts):
         alike.setdefault(_spoken(label), []).append(label)

@@ -56,14 +56,14 @@ def split_fields(text: str) -> Fields:
         also = f"quotes around {_fields(needless)} that need none were taken off as well" if needless else ""
         return Fields(read.rows, also)
     if needing:
-        return Fields(_plain(text), f"{_fields(needing)} could be quoted as in a CSV; the quotes were kept as letters")
+        return Fields(_plain(text), f"quotes that may be those of a CSV were kept as letters: {_fields(needing)}")
     places = [place for place, _ in read.quoted]
     if not read.has_bare_comma and all("," in content for _, content in read.quoted):
         return Fields(read.rows, f"quotes around {_fields(places)} with a comma were taken off, as Excel writes them")
     return Fields(
         _plain(text),
-        f"{_fields(places)} in quotes that nothing asks for; they were kept as letters. If they are none, give the "
-        "rows as .csv",
+        f"the quotes around {_fields(places)} without need were kept as letters; if they are none, give the rows "
+        "as .csv",
     )
 
 
@@ -118,8 +118,8 @@ def _unlike_the_rest(text: str, place: int) -> str:
     if not alike:
         return ""
     return (
-        f"quotes are kept as letters: {_fields(alike)} quoted as in a CSV, but line {place} holds a quote that is not. "
-        "Correct one or the other"
+        f"quotes were kept as letters, also those around {_fields(alike)} as in a CSV, for line {place} holds one that "
+        "is not of that kind"
     )
 
 

@@ -49,7 +49,7 @@ _FOREIGN: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x89PNG\r\n", 0, "a picture", "Give the rows"),
     (b"\xff\xd8\xff", 0, "a picture", "Give the rows"),
 )  # fmt: skip
-_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\np\d+\n")  # the last two: of the first versions
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(?[dl]p\d+\n|c[\w.]+\n\w+\np\d+\n|[\]}]q\0")  # the last: of old versions
 _PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _MARKS = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 # Two printable characters of ASCII, as the names of columns begin, in each of the codes without a mark.
@@ -120,6 +120,10 @@ def _check_encoding(head: bytes, source: str) -> None:
     for name, pattern in _UNMARKED:
         if re.match(pattern, head):
             raise _unmarked(name, source)
+    if b"\0" in head:  # Greek and Cyrillic without a mark: the half of each letter that names its script is a control
+        for name, half in (("UTF-16LE", head[1::2]), ("UTF-16BE", head[::2])):
+            if len(re.findall(rb"[\0-\x08\x0e-\x1f]", half)) > len(half) / 2:
+                raise _unmarked(name, source)
 
 
 def _unmarked(name: str, source: str) -> Refused:

@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor.data.columns import Columns
-from compressor.data.table import Table, read_table, select
+from compressor.data import files, signatures
+from compressor.data.columns import Columns, match_name
+from compressor.data.table import Table, choose_of, no_columns, read_table, select
+from compressor.files import user_path
 from compressor.refused import Refused
+
+SMALL = 4 << 20  # bytes of a file that is read twice: once to refuse it early
 
 
 def read_rows(
@@ -31,6 +35,35 @@ def read_rows(
     if section.eval is None:
         return split_holdout(train, section.holdout, seed)
     return train, read_table(section.eval, **how, split="validation", needs_label=needs_label[1])
+
+
+def check_rows(source: str, columns: Columns, needs_label: bool = False) -> None:
+    """Refuse at once what no kind of task could read: a path, a file or a named column that is not there.
+
+    A large file is looked at by its first bytes only, and a hub is not asked.
+    """
+    path = user_path(source)
+    if path.is_dir():
+        return files.check_folder(path, source)
+    if not path.is_file():
+        files.hub_id(source)
+        return None
+    if path.stat().st_size > SMALL:
+        with path.open("rb") as file:
+            signatures.look(file, source)
+        return None
+    named = [name for name in columns if name is not None]
+    rows = files.read_rows(source, named, split="train", revision=None, offline=True, lists=True)
+    if rows.form == "text":
+        if needs_label or named:
+            raise no_columns(source, named)
+        return None
+    if columns.label and "," in columns.label and columns.label not in rows.values:  # several, of 0 and 1
+        for part in filter(None, map(str.strip, columns.label.split(","))):
+            match_name(part, list(rows.values), source, "--label-column")
+    else:
+        choose_of(rows, rows.values, source, columns, needs_label=False)
+    return None
 
 
 def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:

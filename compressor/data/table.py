@@ -71,8 +71,7 @@ def read_table(
     named = [name for name in columns if name is not None]
     rows = read_rows(source, named, split=split, revision=revision, offline=offline, lists=several is not None)
     if rows.form == "text" and (needs_label or named):
-        what = "no labels" if needs_label else f"no column {named[0]!r}"
-        raise Refused(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
+        raise no_columns(source, named)
     switches: list[str] = []  # columns that stand for a label each
     if rows.form == "text":
         choice = Choice(TEXT_ONLY, None, None, {})
@@ -115,6 +114,12 @@ def read_table(
     for note in notes:
         _LOG.warning("%s: %s", source, note)
     return Table(texts, pairs, labels, found, _digest(texts, pairs, labels), source)
+
+
+def no_columns(source: str, named: Sequence[str]) -> Refused:
+    """Return the refusal of a plain text where labels or columns are asked for."""
+    what = f"no column {named[0]!r}" if named else "no labels"
+    return Refused(f"{source}: is plain text with {what}. Give a .tsv, .csv, .jsonl or .parquet file.")
 
 
 def choose_of(

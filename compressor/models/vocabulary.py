@@ -8,6 +8,7 @@ do something else than the teacher's (``vocab.roles``). No torch here.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -59,6 +60,18 @@ class GivenVocabulary:
         return {"source": self.source, "kind": self.kind, "size": self.size, "sha256": self.hashes}
 
 
+def vocabulary_file(path: str) -> Path:
+    """Return the tokenizer.json that a path names, or is in the folder that it names."""
+    place = user_path(path)
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if not file.is_file():
+        got = "holds no tokenizer.json" if place.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"--vocab-from {path} {got}. Give a folder that 'tenmeg vocab train' or save_pretrained wrote."
+        )
+    return file
+
+
 def read_vocabulary(path: str) -> GivenVocabulary:
     """Return the vocabulary in a folder with a tokenizer.json, or in that file.
 
@@ -66,11 +79,7 @@ def read_vocabulary(path: str) -> GivenVocabulary:
         FileNotFoundError: if there is none.
         ValueError: if it cannot be read.
     """
-    place, source = user_path(path), f"--vocab-from {path}"
-    file = place / "tokenizer.json" if place.is_dir() else place
-    if not file.is_file():
-        got = "holds no tokenizer.json" if place.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{source} {got}. Give a folder that 'tenmeg vocab train' or save_pretrained wrote.")
+    file, source = vocabulary_file(path), f"--vocab-from {path}"
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the Rust library raises plain Exception

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 
 from compressor.batches.encoded import Collator, encode_rows
 from compressor.batches.outputs import predictor, takes_segments
-from compressor.data.labels import is_regression
+from compressor.data.labels import check_spellings, is_regression
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows
 from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.recipe import FinetuneJob
 from compressor.recipe.sections import StageSection
-from compressor.refused import Refused, did_you_mean
+from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
 from compressor.scoring.contract import TaskSpec
 from compressor.scoring.evaluate import evaluate
-from compressor.scoring.registry import kind_names, load_kind
+from compressor.scoring.registry import load_kind, trainable_kind
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.registry import build_options, load_method
@@ -111,7 +111,7 @@ def finetune(
 def prepare(job: FinetuneJob) -> Prepared:
     """Read model and data and fill in what the user left open."""
     base = read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
-    kind = _wanted_kind(job.task) if job.task else None
+    kind = trainable_kind(job.task) if job.task else None
     several = () if kind and kind.several_labels else None
     train, evaluation = read_rows(
         job.data, job.seed, offline=job.teacher.offline, needs_label=(True, True), several=several
@@ -119,6 +119,8 @@ def prepare(job: FinetuneJob) -> Prepared:
     assert train.labels is not None
     if kind is None:
         kind = load_kind("regression" if is_regression(train.labels) else "classification")  # type: ignore[arg-type]
+    if kind.has_classes:
+        _check_names(train, evaluation)
     spec = kind.of(kind.collect(train), pair=train.pairs is not None)
     kind.check_training(train)
     for table in (train, evaluation):
@@ -128,13 +130,14 @@ def prepare(job: FinetuneJob) -> Prepared:
     return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
 
 
-def _wanted_kind(name: str) -> type[TaskSpec]:
-    """Return the kind that the user asks for, of those that a model can be fine-tuned for."""
-    known = [each for each in kind_names() if load_kind(each).problem_type is not None]
-    if name not in known:
-        hint = did_you_mean(name, known)
-        raise Refused(f"--task {name} is nothing to fine-tune for.{hint} Use one of {', '.join(known)}.")
-    return load_kind(name)
+def _check_names(*tables: Table) -> None:
+    """Refuse classes that differ only in how they are written, counted in the whole file where rows are held out."""
+    names: dict[str, list[str]] = {}
+    for table in tables:
+        of_file = names.setdefault(table.source, [])
+        for labels in table.labels or []:
+            of_file.extend(labels if isinstance(labels, tuple) else [str(labels)])
+    check_spellings(names[tables[0].source], tables[0].source)
 
 
 def train_model(

@@ -32,6 +32,15 @@ def load_kind(name: str) -> type[TaskSpec]:
     return kind
 
 
+def trainable_kind(name: str) -> type[TaskSpec]:
+    """Return the kind that a user asks for with --task, of those that a model can be fine-tuned for."""
+    known = [each for each in kind_names() if load_kind(each).problem_type is not None]
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise Refused(f"--task {name} is nothing to fine-tune for.{hint} Use one of {', '.join(known)}.")
+    return load_kind(name)
+
+
 def kind_of(task: str, config: Mapping[str, Any]) -> type[TaskSpec]:
     """Return the kind of a checkpoint.
 
