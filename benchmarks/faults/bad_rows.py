@@ -140,7 +140,7 @@ ROWS = [
          r"the labels 'Positive' \(30 rows\) and 'positive' \(15 rows\) differ only in case, .* Write each class in",
          classes("Positive", "negative", "Positive", "positive")),
     Case(LABELS, "one class with two blanks", finetune("rows.tsv"),
-         r"the labels 'very  good' \(15 rows\) and 'very good' \(15 rows\) differ only in .* Write each class in one",
+         r"the labels 'very␣␣good' \(15 rows\) and 'very good' \(15 rows\) differ only in .* Write each class in one",
          classes("very good", "bad", "very  good", "bad")),
     Case(LABELS, "one of several labels in two spellings", f"{finetune('rows.jsonl')} --task multi_label",
          r"the labels 'Anger' \(\d+ rows\) and 'anger' \(\d+ rows\)|'anger' \(\d+ rows\) and 'Anger'", several),

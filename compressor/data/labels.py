@@ -97,7 +97,9 @@ def check_spellings(labels: Iterable[str], source: str) -> None:
     twice = [names for names in alike.values() if len(names) > 1]
     if twice:
         shown = "; ".join(
-            " and ".join(f"{name!r} ({counts[name]:,} rows)" for name in sorted(names, key=lambda name: -counts[name]))
+            " and ".join(
+                f"{_visible(name)} ({counts[name]:,} rows)" for name in sorted(names, key=lambda name: -counts[name])
+            )
             for names in twice[:3]
         )
         more = f" (and {len(twice) - 3} more)" if len(twice) > 3 else ""
@@ -105,6 +107,12 @@ def check_spellings(labels: Iterable[str], source: str) -> None:
             f"{source}: the labels {shown}{more} differ only in case, blanks or how a number or sign is written, and "
             "would be classes of their own. Write each class in one way, or give classes that differ other names."
         )
+
+
+def _visible(name: str) -> str:
+    """Return a quoted name in which blanks and signs that look alike are told apart."""
+    shown = re.sub(" {2,}", lambda blanks: "␣" * len(blanks[0]), name)
+    return repr(shown) if unicodedata.is_normalized("NFC", name) else ascii(shown)
 
 
 def _spoken(label: str) -> str:
