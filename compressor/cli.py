@@ -109,12 +109,9 @@ def vocabulary() -> None:
        required=("teacher", "train_files", "vocab_size", "output"))  # fmt: skip
 def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Train a vocabulary of an exact size on the rows and map it onto the teacher's."""
-    from compressor.commands.beforehand import check_files
     from compressor.commands.vocabulary import train_vocab
 
-    said = with_columns(values)
-    check_files(said["teacher"], said["train_files"], said["columns"])
-    done = train_vocab(out_dir=output, overwrite=overwrite, **said)
+    done = train_vocab(out_dir=output, overwrite=overwrite, **with_columns(values))
     result(done, _lines(done))
 
 
@@ -124,12 +121,9 @@ def train_vocabulary(output: Path, overwrite: bool, as_json: bool, **values: Any
        "revision", "offline", "overwrite", "as_json", required=("teacher", "train_files", "output"))  # fmt: skip
 def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Measure vocabularies of several sizes on held-out rows and pick one: OUT/curve.json, OUT/curve.svg."""
-    from compressor.commands.beforehand import check_files
     from compressor.commands.vocabulary import draw_curve
 
-    said = with_columns(values)
-    check_files(said["teacher"], said["train_files"], said["columns"])
-    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **said)
+    done, lines = draw_curve(out_dir=output, overwrite=overwrite, **with_columns(values))
     result(done, lines)
     stop_if(done["violations"])
 

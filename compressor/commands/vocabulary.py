@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.commands.beforehand import check_files
 from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
@@ -53,6 +54,7 @@ def train_vocab(
 
     if vocab_size == 0:
         raise Refused("--vocab-size 0 keeps the teacher's vocabulary: there is nothing to train. Give a size.")
+    check_files(teacher, train_files, columns)
     folder = find_folder(teacher, revision, offline)
     tokenizer = load_tokenizer(folder)
     theirs = tokenizer._tokenizer  # the tokenizers.Tokenizer inside
@@ -106,6 +108,7 @@ def draw_curve(
 
     limits = [parse_size(text) if text else None for text in (max_size, vocab_bytes)]
     tried = parse_sizes(sizes)
+    check_files(teacher, train_files, columns)
     info = read_teacher(TeacherSection(path=teacher, revision=revision, offline=offline))
     theirs = info.tokenizer
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE
