@@ -21,7 +21,6 @@ from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.recipe import FinetuneJob
 from compressor.recipe.sections import StageSection
-from compressor.refused import Refused
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
