@@ -89,7 +89,7 @@ def declared_classes(schema: "pyarrow.Schema") -> dict[str, list[str]]:
 
 def _inner(spec: Any) -> Any:  # Any: JSON
     """Return what a list is of, of the ways in which ``datasets`` has written that."""
-    return spec[0] if isinstance(spec, list) else spec.get("feature", spec)
+    return spec[0] if isinstance(spec, list) and spec else spec.get("feature", spec)
 
 
 def from_arrow(table: "pyarrow.Table", classes: Mapping[str, list[str]], source: str, form: str, lists: bool) -> Rows:

@@ -11,6 +11,7 @@ that is neither 0 nor 1 in the column of a label.
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from compressor.data.columns import is_label_name, is_missing, match_name, words_of
@@ -19,6 +20,7 @@ from compressor.data.labels import plain_name
 from compressor.refused import Refused
 
 SEPARATORS = ("|", ";", ",")
+BESIDE = re.compile(r"""(['"])\s+['"]""")  # numpy's way to write an array: ['a' 'b']
 SWITCH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -45,12 +47,18 @@ def switch_columns(
     if known:
         by_name = {plain_name(name): name for name in names}
         found = [by_name[plain_name(label)] for label in known if plain_name(label) in by_name]
+        if _is_said(names, found):
+            return []
         if any(all(_switch(cell) is not None for cell in values[name]) for name in found):
             _check_all(found, known, source)
         return found if len(found) == len(known) else []
     found = [name for name in names if _is_switch_column(name, values[name])]
-    is_said = any(is_label_name(name) and name not in found for name in names)  # a column that is called "labels"
-    return found if len(found) > 1 and not is_said else []
+    return found if len(found) > 1 and not _is_said(names, found) else []
+
+
+def _is_said(names: Sequence[str], switches: Sequence[str]) -> bool:
+    """Return whether a column of another form is called "labels": it goes before columns of 0 and 1."""
+    return any(is_label_name(name) and name not in switches for name in names)
 
 
 def _check_all(columns: Sequence[str], known: Sequence[str], source: str) -> None:
@@ -109,6 +117,13 @@ def from_cells(rows: Rows, column: str, known: Sequence[str], source: str) -> li
     names = rows.class_names.get(column)
     places = [f"{source}, {rows.unit} {place}" for place in rows.places]
     read = [_items(cell, column, place) for cell, place in zip(rows.values[column], places, strict=True)]
+    if (hot := _multi_hot(read, known, column, source)) is not None:
+        return hot
+    if not known and all(_switch(cell) is not None for cell in rows.values[column]):
+        raise Refused(
+            f"{source}: the column {column!r} holds 0 and 1 only, expected the labels of a row. A single column of 0 "
+            "and 1 is one of two classes: leave out --task multi_label, or name a column for each label."
+        )
     texts = {item for item in read if isinstance(item, str)}
     separator = _separator(sorted(texts), known)
     found = []
@@ -120,6 +135,30 @@ def from_cells(rows: Rows, column: str, known: Sequence[str], source: str) -> li
             parts = item
         found.append(tuple(dict.fromkeys(_name(part, names, column, place) for part in parts)))
     return found
+
+
+def _multi_hot(
+    read: Sequence[str | list[object]], known: Sequence[str], column: str, source: str
+) -> list[tuple[str, ...]] | None:
+    """Return the labels of lists that hold a 0 or a 1 for each label; None where the lists are of names or ids.
+
+    A value that comes twice in a list is no id: so a whole column of lists of one length, all 0 and 1, is known.
+    """
+    lists = [item for item in read if isinstance(item, list)]
+    width = len(lists[0]) if lists else 0
+    is_even = len(lists) == len(read) and width > 1 and all(len(item) == width for item in lists)
+    if not is_even or not all(
+        _switch(part) is not None and not isinstance(part, str) for item in lists for part in item
+    ):
+        return None
+    is_certain = width > 2 or any(len({_switch(part) for part in item}) == 1 for item in lists)
+    if not is_certain or len(known) != width:
+        raise Refused(
+            f"{source}: the column {column!r} holds lists of {width} numbers 0 and 1, expected names of labels. Where "
+            f"each number stands for a label, make a column of 0 and 1 with the label's name of each"
+            f"{f' ({len(known)} labels are known)' if known else ''}; ids of labels are written as a|b."
+        )
+    return [tuple(name for name, part in zip(known, item, strict=True) if _switch(part)) for item in lists]
 
 
 def _items(cell: object, column: str, place: str) -> str | list[object]:
@@ -149,6 +188,8 @@ def _listed(text: str, column: str, place: str) -> list[object]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         try:
+            if BESIDE.search(text):  # Python would join them
+                raise ValueError("no commas between the texts")
             found = ast.literal_eval(text)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise Refused(

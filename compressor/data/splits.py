@@ -1,6 +1,7 @@
 """Rows held out, dealt into folds or drawn, by seed: rows with the same texts always stay together."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ SMALL = 4 << 20  # bytes of a file that is read twice: once to refuse it early
 
 
 def read_rows(
-    section: Any, seed: int, *, offline: bool, needs_label: tuple[bool, bool], several: Sequence[str] | None = None
+    section: Any,
+    seed: int,
+    *,
+    offline: bool,
+    needs_label: tuple[bool, bool],
+    several: Sequence[str] | None = None,
+    learn: Callable[[Table], Sequence[str]] | None = None,
 ) -> tuple[Table, Table]:
     """Return training and evaluation rows.
 
@@ -26,12 +33,15 @@ def read_rows(
         offline: never ask the hub.
         needs_label: of each, whether a label must be there.
         several: as ``read_table`` takes it.
+        learn: is shown all rows of the training file and returns the labels that evaluation rows are read with.
     """
     columns = Columns(section.text_column, section.pair_column, section.label_column)
     how: dict[str, Any] = {"columns": columns, "offline": offline, "several": several}
     train = read_table(section.train, **how, needs_label=needs_label[0])
     if section.max_rows is not None:
         train = subset(train, section.max_rows, seed)
+    if learn is not None:
+        how["several"] = learn(train)
     if section.eval is None:
         return split_holdout(train, section.holdout, seed)
     return train, read_table(section.eval, **how, split="validation", needs_label=needs_label[1])
@@ -147,9 +157,12 @@ def twins_of(table: Table) -> list[list[int]]:
 
 
 def _by_class(table: Table, groups: list[list[int]]) -> dict[str, list[list[int]]]:
-    """Return the groups by the class of their first row; all scores are of one class."""
+    """Return the groups by the class of their first row: all scores are of one, several labels of their rarest."""
     classes: dict[str, list[list[int]]] = {}
+    counted = Counter(label for labels in table.labels or [] if isinstance(labels, tuple) for label in labels)
     for group in groups:
         label = table.labels[group[0]] if table.labels is not None else None
+        if isinstance(label, tuple):
+            label = min(label, key=lambda each: (counted[each], each), default="")
         classes.setdefault(label if isinstance(label, str) else "", []).append(group)
     return classes

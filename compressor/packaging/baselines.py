@@ -140,7 +140,7 @@ def _metrics(model: _Model, table: Table, spec: TaskSpec) -> dict[str, float]:
         cosines = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1)  # (rows,)
         found = correlations(cosines.astype(np.float64), np.asarray(targets))
     if spec.metric in RETRIEVAL:
-        found |= retrieval(lambda rows, places: (first[rows] @ second[places].T).toarray(), table, targets)
+        found |= retrieval(lambda rows, places: (first[rows] @ second[places].T).toarray(), table, spec.relevant(table))
     return found
 
 

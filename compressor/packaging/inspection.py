@@ -159,15 +159,17 @@ def _score(
     kind = load_kind(manifest["kind"])
     if kind.reads_pairs and not manifest["pair"] and table.pairs is not None:
         raise Refused(f"{table.source}: rows hold two texts, the package takes one. Name it with --text-column.")
-    scored = table.labels is not None
     quality = manifest.get("quality") or {}
-    if quality.get("metric") in kind.metrics and quality["metric"] not in map(kind.usual_metric, (True, False)):
-        metric = metric or quality["metric"]  # asked for when the package was made
+    if quality.get("asked") and quality.get("metric") in kind.metrics:
+        metric = metric or quality["metric"]
+    scored = kind.of(manifest["labels"], pair=table.pairs is not None).is_scored(table)
     spec = kind.of(manifest["labels"], pair=table.pairs is not None, scored=scored, metric=metric)
     if manifest["pair"]:
         spec = dataclasses.replace(spec, pair=True)
-    theirs, outputs = _teacher_score(teacher, table, spec) if teacher else (None, None)
-    metrics = evaluate(opened.outputs, table, spec.restored(manifest), outputs, manifest["output"]).metrics
+    chosen = spec.restored(manifest)
+    is_tuned = chosen.manifest() != spec.manifest()
+    theirs, outputs = _teacher_score(teacher, table, spec, is_tuned=is_tuned) if teacher else (None, None)
+    metrics = evaluate(opened.outputs, table, chosen, outputs, manifest["output"]).metrics
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
     if theirs is None and needs_drop:
@@ -187,7 +189,8 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
     return certificate(Tokenizer.from_file(str(tokenizer_path)), theirs, [*table.texts, *(table.pairs or [])])
 
 
-def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[float, Any]:
+def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec", *, is_tuned: bool) -> tuple[float, Any]:
+    """Return a teacher's score on the rows, and its outputs in the order of the package's labels."""
     from compressor.batches.outputs import predictor
     from compressor.models.teacher import load_model, read_teacher
     from compressor.scoring.evaluate import measured_teacher, outputs_on
@@ -197,8 +200,17 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec") -> tuple[floa
         raise Refused(
             f"--teacher {teacher} is made for {info.kind}, the package for {spec.kind}. Give its own teacher."
         )
+    if len(info.spec(pair=spec.pair).labels) != len(spec.labels):
+        raise Refused(
+            f"--teacher {teacher} answers {len(info.labels)} labels, the package {len(spec.labels)}. Give its own "
+            "teacher."
+        )
     predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling)
     theirs = dataclasses.replace(spec, labels=info.spec(pair=spec.pair).labels)
     outputs = outputs_on(predict, table, theirs)
-    theirs = theirs.tuned(outputs, table)  # on these very rows: no teacher is judged below what it can do
-    return measured_teacher(outputs, table, theirs)[spec.metric], outputs
+    if is_tuned:
+        theirs = theirs.tuned(outputs, table)  # on these very rows: no teacher is judged below what it can do
+    found = measured_teacher(outputs, table, theirs)[spec.metric]
+    if set(theirs.labels) == set(spec.labels):
+        outputs = outputs[:, [theirs.labels.index(label) for label in spec.labels]] if spec.labels else outputs
+    return found, outputs

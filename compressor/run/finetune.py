@@ -112,15 +112,27 @@ def prepare(job: FinetuneJob) -> Prepared:
     base = read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
     kind = trainable_kind(job.task) if job.task else None
     several = () if kind and kind.several_labels else None
+    learned: list[tuple[str, ...]] = []  # from the whole file: rows that are held out have the same labels
+
+    def learn(table: Table) -> tuple[str, ...]:
+        assert kind is not None
+        learned.append(kind.collect(table))
+        return learned[0]
+
     train, evaluation = read_rows(
-        job.data, job.seed, offline=job.teacher.offline, needs_label=(True, True), several=several
+        job.data,
+        job.seed,
+        offline=job.teacher.offline,
+        needs_label=(True, True),
+        several=several,
+        learn=learn if several is not None else None,
     )
     assert train.labels is not None
     if kind is None:
         kind = load_kind("regression" if is_regression(train.labels) else "classification")  # type: ignore[arg-type]
     if kind.has_classes:
         _check_names(train, evaluation)
-    spec = kind.of(kind.collect(train), pair=train.pairs is not None)
+    spec = kind.of(learned[0] if learned else kind.collect(train), pair=train.pairs is not None)
     kind.check_training(train)
     for table in (train, evaluation):
         spec.targets(table)

@@ -118,6 +118,7 @@ class Sources:
         metric = self.planned.spec.metric
         quality = {
             "metric": metric,
+            **({"asked": True} if self.planned.resolved.measure.metric else {}),
             "value": round(checked["metrics"]["package"][metric], 6),
             "teacher": round(checked["metrics"]["teacher"][metric], 6),
             "rows": len(self.planned.evaluation),

@@ -122,12 +122,28 @@ class TaskSpec:
         """Return whether outputs on these rows can be judged by the rows alone, without a teacher."""
         return table.labels is not None
 
+    def is_scored(self, table: Table) -> bool:
+        """Return whether evaluation rows hold something to compare outputs with."""
+        return table.labels is not None
+
+    def relevant(self, table: Table) -> list[float] | None:
+        """Return the scores that say which rows hold a document of their query; None: all do."""
+        return None
+
     def check_rows(self, table: Table) -> None:
         """Refuse evaluation rows that hold nothing for the metric."""
         if self.needs_labels and table.labels is None:
             raise Refused(
                 f"{table.source}: the rows have no labels, which {self.metric} needs. Name them with --label-column."
             )
+
+    def settled(self, tables: Sequence[Table]) -> list[Table]:
+        """Return tables with labels that no part of them can be matched otherwise by; each stays the same rows."""
+        return list(tables)
+
+    def told(self, table: Table) -> str:
+        """Return what a person should know of evaluation rows beside their number and columns."""
+        return ""
 
     def target_array(self, table: Table) -> Array | None:
         """Return the targets as a loss takes them (rows,) or (rows, values); None without."""

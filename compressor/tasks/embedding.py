@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 N_SIMILARITY_ROWS = 1000  # 499,500 pairs tell two similarity structures apart; the cost is quadratic
+RELEVANCE = ("label", "labels", "score", "scores", "relevance", "relevant", "similarity")  # columns of such scores
 MIN_COSINE = 0.90  # of the quantised model with the float one
 
 
@@ -56,6 +57,12 @@ class Task(contract.TaskSpec):
             return None
         return label_numbers(table.labels, table.source)  # type: ignore[arg-type]
 
+    def is_scored(self, table: Table) -> bool:
+        """Return whether there are similarities, or a column that the user names for them."""
+        how = table.columns.get("how")
+        is_named = isinstance(how, dict) and how.get("label") == "flag"
+        return is_named or self.targets(table) is not None
+
     def judges(self, table: Table) -> bool:
         """Return whether pairs have scores, or are asked to be found."""
         is_found = self.metric in RETRIEVAL and table.pairs is not None
@@ -63,25 +70,49 @@ class Task(contract.TaskSpec):
 
     def check_rows(self, table: Table) -> None:
         """Refuse rows without the second texts or the scores that the metric needs."""
+        otherwise = "or judge by --metric similarity_spearman, against the teacher"
         if self.metric in self.of_teacher:
             return
         if table.pairs is None:
             raise Refused(
                 f"{table.source}: its rows hold one text, {self.metric} needs two: pairs with a score, or a query and "
-                "its document. Name the second with --pair-column, or leave out --metric."
+                f"its document. Name the second with --pair-column, {otherwise}."
             )
         if self.metric not in RETRIEVAL and self.targets(table) is None:
             raise Refused(
                 f"{table.source}: the rows have no similarities, which {self.metric} needs. Name them with "
-                "--label-column."
+                f"--label-column, {otherwise}."
             )
+        relevant = self.relevant(table)
+        if self.metric in RETRIEVAL and relevant is not None and not any(score > 0 for score in relevant):
+            raise Refused(
+                f"{table.source}: no row has a score above 0 (column {table.columns.get('label')!r}), so no query has "
+                "a document to be found. Name another column with --label-column, or give rows without one."
+            )
+
+    def told(self, table: Table) -> str:
+        """Return how many rows hold a document of their query, where scores say that some do not."""
+        relevant = self.relevant(table) if self.metric in RETRIEVAL else None
+        if relevant is None:
+            return ""
+        n_relevant = sum(score > 0 for score in relevant)
+        return (
+            f"{n_relevant:,} of {len(table):,} rows hold a document of their query (column {table.columns['label']!r})"
+        )
+
+    def relevant(self, table: Table) -> list[float] | None:
+        """Return the scores that say which rows hold a document of their query: of a column named or called so."""
+        how = table.columns.get("how")
+        is_named = isinstance(how, dict) and how.get("label") == "flag"
+        is_meant = is_named or str(table.columns.get("label")).lower() in RELEVANCE
+        return self.targets(table) if is_meant else None
 
     def measure(self, outputs: Array, table: Table, name: str = "logits") -> dict[str, float]:
         """Return the metrics of the first texts' rows followed by the second texts', (2 rows, width)."""
         found = super().measure(outputs, table, name)
         if self.metric in RETRIEVAL and table.pairs is not None:
             first, second = unit(outputs[: len(table)]), unit(outputs[len(table) :])
-            found |= retrieval(lambda queries, places: first[queries] @ second[places].T, table, self.targets(table))
+            found |= retrieval(lambda queries, places: first[queries] @ second[places].T, table, self.relevant(table))
         return found
 
     def score(self, outputs: Array, targets: Sequence[Any], name: str = "logits") -> dict[str, float]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.data.columns import Columns
+from compressor.data.splits import split_holdout
 from compressor.data.table import Table, describe_rows, read_table
 
 KNOWN = ("anger", "joy", "great surprise")
@@ -169,3 +170,40 @@ def test_columns_that_are_named_must_be_those_of_all_labels(tmp_path: Path) -> N
 def test_a_command_that_needs_texts_alone_reads_no_labels(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", ['{"text": "a", "labels": ["joy"]}', '{"text": "b", "labels": null}'])
     assert read_table(str(path), needs_label=None).labels is None
+
+
+def test_lists_of_0_and_1_are_those_of_the_known_labels(tmp_path: Path) -> None:
+    for number, (on, off) in enumerate(((1, 0), (1.0, 0.0), (True, False))):
+        rows = [{"text": text, "labels": [on if name in labels else off for name in KNOWN]} for text, labels in ROWS]
+        path = write(tmp_path, f"{number}.jsonl", [json.dumps(row) for row in rows])
+        assert [set(labels) for labels in read(path).labels or []] == [set(labels) for _, labels in ROWS]
+        for known in ((), KNOWN[:2]):
+            with pytest.raises(ValueError, match=r"holds lists of 3 numbers 0 and 1, expected names of labels"):
+                read(path, known)
+
+
+def test_a_text_of_an_array_without_commas_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", ["text,labels", "a,['joy' 'anger']", "b,['joy']"])
+    with pytest.raises(ValueError, match="begins like a list and is none"):
+        read(path, ())
+
+
+def test_one_column_of_0_and_1_is_no_column_of_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", ["text,toxic", "a,1", "b,0", "c,1"])
+    with pytest.raises(ValueError, match=r"the column 'toxic' holds 0 and 1 only, expected the labels of a row"):
+        read(path, (), "toxic")
+
+
+def test_the_column_called_labels_goes_before_columns_of_the_known_labels(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "a.tsv", ["text\tlabels\tanger\tjoy\tgreat surprise", "a\tjoy\t1\t0\t1", "b\tanger\t0\t1\t0"]
+    )
+    assert read(path).labels == [("joy",), ("anger",)]
+
+
+def test_rows_that_are_held_out_leave_a_row_of_every_label(tmp_path: Path) -> None:
+    rows = [("common",)] * 60 + [("common", f"rare {number}") for number in range(20)]
+    made = write(tmp_path, "a.jsonl", [json.dumps({"text": f"t{n}", "labels": each}) for n, each in enumerate(rows)])
+    train, held = split_holdout(read(made, ()), 0.3, 0)
+    assert {label for labels in train.labels or [] for label in labels} == {label for each in rows for label in each}
+    assert 15 <= len(held) <= 24

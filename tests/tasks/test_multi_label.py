@@ -137,3 +137,13 @@ def test_rows_of_which_none_has_a_label_teach_nothing() -> None:
 def test_labels_that_make_no_model_are_refused(labels: list[tuple[str, ...]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Task.collect(table(labels))
+
+
+def test_parts_of_a_column_keep_the_rule_that_explains_all_of_it() -> None:
+    numbered = task_spec("multi_label", ("1", "2", "3", "4"), pair=False)
+    whole = table([("0",), ("1", "3"), ("2",)])  # ids from 0: "0" is no name, so "1" is the second label
+    first, second = numbered.settled([table([("0",)]), table([("1", "3"), ("2",)])])
+    assert (first.labels, second.labels) == ([("1",)], [("2", "4"), ("3",)])
+    expected = numbered.targets(whole)
+    found = [*(numbered.targets(first) or []), *(numbered.targets(second) or [])]
+    assert expected is not None and np.array_equal(expected, found)

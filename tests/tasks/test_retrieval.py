@@ -14,8 +14,8 @@ from compressor.scoring.registry import task_spec
 SEARCH = task_spec("embedding", pair=True, scored=False, metric="recall@1")
 
 
-def table(rows: list[tuple[str, str]], labels: list[float] | None = None) -> Table:
-    return Table([query for query, _ in rows], [document for _, document in rows], labels, {}, "", "search.tsv")
+def table(rows: list[tuple[str, str]], labels: list[float] | None = None, **columns: object) -> Table:
+    return Table([query for query, _ in rows], [document for _, document in rows], labels, columns, "", "search.tsv")
 
 
 def place(text: str) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_ranks_equal_the_hand_count() -> None:
 
 
 def test_a_query_may_have_several_documents_and_rows_scored_zero_are_none_of_its() -> None:
-    rows = table([("q10", "d11"), ("q10", "d30"), ("q10", "d12")], [1.0, 2.0, 0.0])
+    rows = table([("q10", "d11"), ("q10", "d30"), ("q10", "d12")], [1.0, 2.0, 0.0], label="label")
     found = evaluate(predict, rows, SEARCH).metrics
     assert found["recall@1"] == pytest.approx(1 / 2)  # d11 is first, d30 third behind d12
     assert found["mrr@10"] == 1.0
@@ -80,3 +80,22 @@ def test_one_text_a_row_cannot_be_looked_for() -> None:
     spec = task_spec("embedding", pair=False, metric="mrr@10")
     with pytest.raises(ValueError, match=r"search.tsv: its rows hold one text, mrr@10 needs two: .* --pair-column"):
         evaluate(predict, rows, spec)
+
+
+def test_a_column_of_another_meaning_says_nothing_of_what_is_to_be_found() -> None:
+    rows, topics = [("q10", "d11"), ("q50", "d52"), ("q90", "d91")], [0.0, 1.0, 2.0]
+    plain = evaluate(predict, table(rows), SEARCH).metrics
+    for name, is_meant in (("topic", False), ("label", True)):
+        known = Table(
+            [q for q, _ in rows], [d for _, d in rows], topics, {"label": name, "how": {"label": "name"}}, "", "s"
+        )
+        assert (SEARCH.relevant(known) is not None) == is_meant
+        assert (SEARCH.told(known) == "2 of 3 rows hold a document of their query (column 'label')") == is_meant
+    topic = Table([q for q, _ in rows], [d for _, d in rows], topics, {"label": "topic"}, "", "s")
+    assert evaluate(predict, topic, SEARCH).metrics["recall@1"] == plain["recall@1"]
+
+
+def test_rows_that_hold_no_document_of_any_query_are_refused() -> None:
+    rows = Table(["q1", "q2"], ["d1", "d2"], [0.0, 0.0], {"label": "score"}, "", "search.tsv")
+    with pytest.raises(ValueError, match=r"search.tsv: no row has a score above 0 \(column 'score'\)"):
+        SEARCH.check_rows(rows)

@@ -113,8 +113,8 @@ class Plan:
             "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
             f"at most {self.max_length} tokens",
             "train": describe_rows(self.train),
-            "eval": describe_rows(self.evaluation),
-            **({"held out": f"{len(self.held_out):,} training rows, to choose thresholds on"} if self.held_out else {}),
+            "eval": "; ".join(filter(None, (describe_rows(self.evaluation), self.spec.told(self.evaluation)))),
+            **({"held out": self._held_out_line()} if self.spec.tunes else {}),
             "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
@@ -122,6 +122,11 @@ class Plan:
             "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
         }
         return [f"{name:9}{text}" for name, text in rows.items()]
+
+    def _held_out_line(self) -> str:
+        if self.held_out:
+            return f"{len(self.held_out):,} training rows, to choose thresholds on"
+        return "none, for there are too few training rows with labels: every threshold stays 0.5"
 
     def _given_lines(self) -> dict[str, str]:
         rows = {}
@@ -153,7 +158,8 @@ def plan(recipe: Recipe) -> Plan:
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
-    spec = info.spec(pair=takes_pair, scored=evaluation.labels is not None, metric=recipe.measure.metric)
+    is_scored = info.spec(pair=takes_pair).is_scored(evaluation)
+    spec = info.spec(pair=takes_pair, scored=is_scored, metric=recipe.measure.metric)
     spec.check_rows(evaluation)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
@@ -241,6 +247,9 @@ def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Ta
     info.answers.check_training(train)
     if not info.answers.tunes or train.labels is None or len(train) * HELD_OUT < FEWEST_HELD_OUT:
         return train, evaluation, None
+    together = [train, evaluation] if train.source == evaluation.source else [train]
+    train, *rest = info.spec(pair=train.pairs is not None).settled(together)
+    evaluation = rest[0] if rest else evaluation
     share = min(HELD_OUT, MOST_HELD_OUT / len(train))
     train, held_out = splits.split_holdout(train, share, recipe.seed)
     return train, evaluation, held_out
