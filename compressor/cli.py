@@ -10,6 +10,7 @@ from compressor import __version__
 from compressor.commands.console import DefaultGroup, Group, result, say, stop_if
 from compressor.commands.decisions import to_recipe, with_columns
 from compressor.commands.flags import BITS, BUDGET, COLUMNS, OPTIMISATION, PATH, SHAPE, TEACHER, flags
+from exporters.measuring import telemetry
 
 
 @click.group("tenmeg", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -23,6 +24,7 @@ def main() -> None:
     """
     # Read by OpenMP when torch is imported: threads that wait by spinning make everybody slow on a machine in use.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    telemetry.switch_off()
 
 
 @main.command()

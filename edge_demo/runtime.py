@@ -13,6 +13,7 @@ downloads and writes nothing. Hashes find damage and accidents, not forgers. REA
 import ctypes
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Callable, Sequence
@@ -21,8 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import tokenizers
+
+# Read when onnxruntime is imported. Without it, onnxruntime >= 1.29 on Linux and macOS asks for a host of its maker and
+# keeps an id and events in the home folder; this reader neither talks nor writes. Set to 0 by hand, it stays 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 FORMAT, FORMAT_VERSION, MANIFEST = "tenmeg-package", 1, "manifest.json"
 FEWEST_LABELS = {"classification": 2, "multi_label": 1}  # of the kinds that have any

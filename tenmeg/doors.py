@@ -34,10 +34,13 @@ Rows = AnyPath | list[Any]  # texts, tuples or dictionaries; ``tenmeg.rows`` che
 
 
 def _door(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Let a package that is not installed be an error that says what to type."""
+    """Switch off what libraries tell their makers, and let a missing package be an error that says what to type."""
 
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        from exporters.measuring import telemetry
+
+        telemetry.switch_off()
         try:
             return function(*args, **kwargs)
         except ModuleNotFoundError as error:

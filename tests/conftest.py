@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from exporters.measuring import telemetry
 from tests.support.tiny import LABELS, TinyRows, make_rows, teach, tiny_config, tiny_tokenizer
 
 # Before anything imports torch or a Hugging Face library.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+telemetry.switch_off()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="tenmeg-tests-")
 

@@ -170,7 +170,7 @@ def _spec(wanted: Any) -> str:  # packaging.requirements.Requirement, which may 
 
 def _providers() -> list[str]:
     try:
-        import onnxruntime
+        from exporters.measuring.ort import onnxruntime
 
         return list(onnxruntime.get_available_providers())
     except (ImportError, AttributeError):  # AttributeError: the empty folder that uninstalling one of two wheels leaves

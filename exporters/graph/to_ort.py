@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from exporters.graph.ledger import MIN_TENSOR_VALUES
 from exporters.graph.quantize import quantize
+from exporters.measuring.ort import onnxruntime
 from exporters.refused import Refused
 from exporters.shape import Scheme
 

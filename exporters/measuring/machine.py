@@ -19,7 +19,7 @@ FLAGS = (
 
 def machine() -> dict[str, object]:
     """Return what a latency belongs to: processor, flags that matter to int8, cores, system, versions."""
-    import onnxruntime
+    from exporters.measuring.ort import onnxruntime
 
     return {
         "cpu": processor(),

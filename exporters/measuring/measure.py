@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-import onnxruntime
 
+from exporters.measuring.ort import onnxruntime
 from exporters.refused import Refused
 
 Row = TypeVar("Row")

@@ -171,6 +171,17 @@ def test_the_runtime_is_one_file_to_copy() -> None:
     assert names(ROOT / "edge_demo" / "runtime.py") <= allowed
 
 
+def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off() -> None:
+    doors = {
+        name
+        for name, path in MODULES.items()
+        if any(f"{module}.".startswith("onnxruntime.") for module, _ in imports_of(path))
+    }
+    # its tools, inside a function of a module that has taken onnxruntime from the first
+    assert doors == {"exporters.measuring.ort", "edge_demo.runtime", "exporters.to_ort"}
+    assert "exporters.measuring.ort" in {module for module, _ in imports_of(MODULES["exporters.to_ort"])}
+
+
 def test_only_two_exporters_know_torch() -> None:
     """The one that writes graphs, the one that knows repeated layers, and, for types, the heads."""
     with_torch = {
