@@ -8,6 +8,7 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
      "task": {"task", "kind", "labels", "metric", "pair", "max_length"},
      "metrics": {"teacher" | "student" | "package": {metric: value}},
      "baselines": [{"name", "metrics": {metric: value}, "bytes", "p50_ms", "p95_ms"}],
+     "verdict": [sentence],                                     # where one of those is better; else empty
      "budget": {"limits": {name: text}, "measured": {name: number}, "violations": [sentence]},  # size, latency, drop
      "size": {"predicted": {part: bytes}, "measured": {part: bytes}, "total": bytes},
      "quantization": {"scheme": name, count: number, ...},

@@ -63,8 +63,7 @@ class Outcome:
             value = other["metrics"].get(metric)
             if value is not None:
                 lines.append(f"beside    {other['name']}: {metric} {value:.4f} in {other['bytes']:,} bytes")
-                if value > ours and other["bytes"] <= report["budget"]["measured"]["size"] * 1.05:
-                    lines.append(f"honestly  {other['name']} is better at these bytes: take it, or allow more")
+        lines += [f"honestly  {sentence}" for sentence in report["verdict"]]
         lines += [f"missed    {sentence}" for sentence in self.violations]
         text = '"some text"' if not report["task"]["pair"] else '"some text" --pair "another"'
         lines += [

@@ -23,6 +23,7 @@ from compressor.packaging.build import build_package, export_graph, quantize_gra
 from compressor.packaging.inspection import edge_command, open_package, time_answers
 from compressor.packaging.parity import compare_graphs
 from compressor.report import fold_certificates
+from compressor.report.verdict import verdict
 from compressor.run.journal import Journal
 from compressor.run.planning.plan import Plan
 from compressor.run.student_steps import student_tokenizer
@@ -32,6 +33,7 @@ from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
 from exporters.measuring.answers import asker, graph_predictor
+from exporters.package import package_bytes
 from exporters.shape import Scheme
 
 PARITY_ROWS = 200
@@ -94,13 +96,15 @@ class Sources:
         opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
         latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
         beside = self._baselines(part, teacher_outputs) if measured.baselines else []
+        scores = {"teacher": teacher, "student": ours, "package": packaged}
+        spoken = verdict(spec.metric, scores, beside, package_bytes(draft))  # but for its card, the package
         pair = self.questions.pairs[0] if self.questions.pairs else None
         memory = {"package_mb": measure.peak_rss_mb(edge_command(draft, evaluation.texts[0], pair))}
         shutil.rmtree(draft)
         write_json(
             part / "verify.json",
             {
-                "metrics": {"teacher": teacher, "student": ours, "package": packaged},
+                "metrics": scores,
                 **({"tuned": chosen.manifest()} if chosen.manifest() else {}),
                 "drop": 100 * (teacher[spec.metric] - packaged[spec.metric]),
                 "parity": parities,
@@ -109,6 +113,7 @@ class Sources:
                 "latency": latency,
                 "memory": memory,
                 "baselines": beside,
+                "verdict": spoken,
             },
         )
 
@@ -170,6 +175,7 @@ class Sources:
                 **checked.get("tuned", {}),
             },
             "metrics": checked["metrics"],
+            "verdict": checked.get("verdict", []),
             "vocabulary": read_json(self.journal.folder("vocab") / "statistics.json"),
             "quantization": self._quantization(),
             "inheritance": self._certificates(),
