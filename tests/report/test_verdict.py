@@ -62,6 +62,7 @@ def test_every_place_says_it(report, tmp_path):
     write_report(report, tmp_path)
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"] == [NO_STUDENT]
     assert f"Honestly: {NO_STUDENT}." in html(report)
+    assert f"Honestly: {NO_STUDENT}.\n" in model_card(report)
     outcome = Outcome(Path("package"), Path("package.zip"), tmp_path / "report.json", report, [])
     assert f"honestly  {NO_STUDENT}" in outcome.lines()
 
@@ -70,4 +71,5 @@ def test_a_package_that_holds_says_nothing_of_it(report):
     older = {name: value for name, value in report.items() if name != "verdict"}  # reports written before there was one
     for one in ({**report, "verdict": []}, older):
         assert "Honestly" not in html(one)
-    assert "Honestly" not in model_card({**report, "verdict": []})
+        assert "Honestly" not in model_card(one)
+    assert model_card({**report, "verdict": []}) == model_card(older), "the card of such a package is what it was"

@@ -1,6 +1,7 @@
 """Whole runs on tiny teachers: what they leave, that they are done once, and that a seed decides every byte."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from compressor.recipe import recipe as recipes
 from compressor.recipe import sections
 from compressor.recipe.recipe import Recipe
+from compressor.report.verdict import verdict
 from compressor.run.compress import compress
 from edge_demo import runtime
 from exporters.budget import OverBudget, parse_size
@@ -210,6 +212,10 @@ def test_baselines_stand_beside_the_package(tiny_teacher_dir, tiny_rows, tmp_pat
     names = [baseline["name"] for baseline in outcome.report["baselines"]]
     assert len(names) == 2 and names[-1] == "teacher as ONNX int8"
     assert all(0 <= baseline["metrics"]["accuracy"] <= 1 for baseline in outcome.report["baselines"])
+    report, card = outcome.report, (outcome.package_dir / "README.md").read_text(encoding="utf-8")
+    n_bytes = report["size"]["total"]
+    assert report["verdict"] == verdict("accuracy", report["metrics"], report["baselines"], n_bytes)
+    assert re.findall(r"^Honestly: (.*)\.$", card, re.MULTILINE) == report["verdict"]
 
 
 @pytest.mark.slow
