@@ -1,6 +1,7 @@
 """The command ``tenmeg``: every body is parse, import, one call, echo; nothing heavy is imported before it runs."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _run(
 
 @main.command()
 @flags("model", "train", "eval", "output", "task", "epochs", "learning_rate", "batch_size", "micro_batch",
-       "max_rows", "seed", *COLUMNS, *TEACHER, "report_to", "overwrite", "as_json",
+       "max_rows", "seed", *COLUMNS, *TEACHER, "baselines", "report_to", "overwrite", "as_json",
        required=("model", "train", "output"))  # fmt: skip
 def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str, ...], **values: Any) -> None:
     """Fine-tune a model on labelled rows: makes a teacher."""
@@ -94,10 +95,9 @@ def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str,
     from compressor.run.finetune import finetune as make_teacher
 
     done = make_teacher(job, output, overwrite, say, report_to)
-    result(
-        done,
-        _lines(done, f"next: tenmeg compress --teacher {output} --train {values['train']} --max-size 7MB --output OUT"),
-    )
+    same = {"teacher": output, **{name: values[name] for name in ("train", "eval", *COLUMNS) if values[name]}}
+    flags_of = [word for name, value in same.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    result(done, _lines(done, f"next: tenmeg compress {shlex.join(flags_of)} --max-size 7MB --output OUT"))
 
 
 @main.group("vocab", cls=DefaultGroup)

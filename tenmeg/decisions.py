@@ -75,6 +75,7 @@ class FinetuneDecisions(Training, total=False):
     """What ``tenmeg finetune`` can be told."""
 
     task: str | None
+    baselines: bool | None
 
 
 class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):

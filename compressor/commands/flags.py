@@ -197,7 +197,7 @@ FLAGS: dict[str, Flag] = {
     "threads": Flag("Threads of the measured runtime.", "1", "measure.threads", NUMBER),
     "runs": Flag("Timed answers.", "300", "measure.runs", NUMBER),
     "baselines": Flag(
-        "Also score TF-IDF and the teacher as ONNX int8.",
+        "Also score TF-IDF and, of a package, its teacher as ONNX int8.",
         "baselines",
         "measure.baselines",
         {"names": ("--baselines/--no-baselines",), "default": None},

@@ -87,6 +87,7 @@ class FinetuneJob(Section):
     task: str | None = Field(None, description="kind of task; None: classes, or a score where labels are numbers")
     teacher: TeacherSection
     data: DataSection
+    measure: MeasureSection = MeasureSection()  # baselines alone: they say nothing about the model
     stage: tuple[StageSection, ...] = (StageSection(method="finetune"),)
 
 

@@ -19,8 +19,10 @@ from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows
 from compressor.files import sha256_file, write_json
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
+from compressor.packaging import baselines
 from compressor.recipe.recipe import FinetuneJob
 from compressor.recipe.sections import StageSection
+from compressor.report.verdict import verdict_on_teacher
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
@@ -34,6 +36,7 @@ from compressor.training.trackers import Tracking, known_trackers
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 from exporters.weights import open_model
 
+MOST_SIMPLE_ROWS = 200_000  # 67,000 short ones take 8 s
 MAX_LENGTH_CAP = 256  # longer inputs are cut; --max-length says otherwise
 
 
@@ -55,7 +58,7 @@ def finetune(
     echo: Callable[[str], None] = lambda _line: None,
     report_to: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fine-tune the model of ``job`` into ``out_dir`` and return its score.
+    """Fine-tune the model of ``job`` into ``out_dir`` and return its score, and TF-IDF's beside it.
 
     The curves go to the trackers ``report_to``, whose files stand beside the model in ``OUT.logs``.
 
@@ -71,10 +74,11 @@ def finetune(
     echo(f"model    {prepared.info.name}, {prepared.info.shape.n_parameters / 1e6:.1f} M parameters")
     echo(f"train    {describe_rows(prepared.train)}")
     echo(f"eval     {describe_rows(prepared.evaluation)}")
+    simple = _simple(prepared, job.seed) if job.measure.baselines and is_first_process() else {}
     work_dir = out_dir.with_name(f".{out_dir.name}.run")
     journal = Journal(work_dir, echo)
     inputs = {
-        "job": job.digest(),
+        "job": job.digest(*(name for name in type(job).model_fields if name != "measure")),
         "model": prepared.info.hashes,
         "data": [prepared.train.sha256, prepared.evaluation.sha256],
     }
@@ -96,6 +100,7 @@ def finetune(
         "rows": {"train": len(prepared.train), "eval": len(prepared.evaluation)},
         "labels": list(prepared.spec.labels),
         **metrics,
+        **({"tfidf": simple, "verdict": verdict_on_teacher(prepared.spec.metric, metrics, simple)} if simple else {}),
         "seconds": journal.read("model")["seconds"],
         "sha256": sha256_file(folder / "model" / "model.safetensors"),
     }
@@ -105,6 +110,14 @@ def finetune(
     (folder / "model").rename(out_dir)
     shutil.rmtree(work_dir)
     return result
+
+
+def _simple(prepared: Prepared, seed: int) -> dict[str, float]:
+    """Return what TF-IDF with all its terms scores on the same rows; nothing where there are too many to wait for."""
+    if len(prepared.train) > MOST_SIMPLE_ROWS:
+        return {}
+    found = baselines.tfidf(prepared.train, prepared.evaluation, prepared.spec, None, seed)
+    return {**found.metrics, "bytes": found.bytes}
 
 
 def prepare(job: FinetuneJob) -> Prepared:

@@ -11,6 +11,7 @@ import pytest
 import tenmeg
 from compressor.data.table import read_table
 from compressor.refused import Refused
+from compressor.report.verdict import NO_STUDENT
 from compressor.scoring.registry import task_spec
 from exporters.budget import OverBudget
 from tenmeg.inputs import beside, read_inputs
@@ -249,6 +250,7 @@ def test_finetune_and_compress_take_lists_of_labels(live, tmp_path):
     settings = {"eval": more, "task": "multi_label", "epochs": 1}
     told = tenmeg.finetune(live.model, rows, output=tmp_path / "made", tokenizer=live.tokenizer, **settings)
     assert told["labels"] == list(topics) and {"micro_f1", "macro_f1", "exact_match"} <= set(told)
+    assert {"micro_f1", "bytes"} <= set(told["tfidf"])
     planned = tenmeg.plan(tmp_path / "made", rows, eval=more, **DECISIONS)
     assert planned.spec.kind == "multi_label" and len(planned.held_out) == 30
     with pytest.raises(Refused, match=r"the label 'plto' of row 1 is unknown .* Did you mean 'plot'\?"):
@@ -259,6 +261,10 @@ def test_finetune_makes_a_teacher_of_a_model_and_rows_in_memory(live, tmp_path):
     before = {name: weight.clone() for name, weight in live.model.state_dict().items()}
     told = tenmeg.finetune(live.model, TRAIN, output=tmp_path / "made", eval=DEV, tokenizer=live.tokenizer, epochs=1)
     assert told["labels"] == ["0", "1"] and told["rows"] == {"train": 300, "eval": 60}
+    assert told["tfidf"] == {"accuracy": 1.0, "f1": 1.0, "bytes": told["tfidf"]["bytes"]}
+    assert told["verdict"] == ([NO_STUDENT] if told["accuracy"] < 1 else [])
+    kept = json.loads((tmp_path / "made" / "finetune.json").read_text(encoding="utf-8"))
+    assert (kept["tfidf"], kept["verdict"]) == (told["tfidf"], told["verdict"])
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert all(weight.equal(before[name]) for name, weight in live.model.state_dict().items())
     with pytest.raises(FileExistsError, match="exists already"):
