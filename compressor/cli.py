@@ -1,8 +1,8 @@
 """The command ``tenmeg``: every body is parse, import, one call, echo; nothing heavy is imported before it runs."""
 
 import os
-import shlex
 from pathlib import Path
+from shlex import join, quote
 from typing import Any
 
 import click
@@ -71,7 +71,7 @@ def _run(
         planned, path = save_plan(recipe, output, overwrite)
         result(
             {**planned.as_dict(), "recipe_path": str(path)},
-            [*planned.lines(), f"next: tenmeg run {path} --output {output}"],
+            [*planned.lines(), f"next: tenmeg run {quote(str(path))} --output {quote(str(output))}"],
         )
         return
     from compressor.run.compress import compress
@@ -97,7 +97,7 @@ def finetune(output: Path, overwrite: bool, as_json: bool, report_to: tuple[str,
     done = make_teacher(job, output, overwrite, say, report_to)
     same = {"teacher": output, **{name: values[name] for name in ("train", "eval", *COLUMNS) if values[name]}}
     flags_of = [word for name, value in same.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    result(done, _lines(done, f"next: tenmeg compress {shlex.join(flags_of)} --max-size 7MB --output OUT"))
+    result(done, _lines(done, f"next: tenmeg compress {join(flags_of)} --max-size 7MB --output OUT"))
 
 
 @main.group("vocab", cls=DefaultGroup)
@@ -142,7 +142,7 @@ def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: 
     said = with_columns(values)
     check_files(str(model), [said["eval"]] if said["eval"] else [], said["columns"])
     done = export_folder(model, output, overwrite=overwrite, **said)
-    result(done, _lines(done, f"next: tenmeg package {output} --output PACKAGE"))
+    result(done, _lines(done, f"next: tenmeg package {quote(str(output))} --output PACKAGE"))
     stop_if(done["violations"])
 
 
@@ -189,7 +189,8 @@ def package(source: Path, output: Path, overwrite: bool, as_json: bool, **values
     from compressor.commands.folders import make_package
 
     done = make_package(source, output, overwrite=overwrite, **with_columns(values))
-    result(done, _lines(done, f'next: python -m edge_demo {output} "some text"'))
+    texts = '"some text"' + (' --pair "another"' if done["pair"] else "")
+    result(done, _lines(done, f"next: python -m edge_demo {quote(str(output))} {texts}"))
 
 
 @main.command()

@@ -110,8 +110,9 @@ def check_runtimes(versions: dict[str, str], imports: bool) -> list[Problem]:
     if len(both) == 2:
         return [
             Problem(
-                "onnxruntime and onnxruntime-gpu are both installed and own the same folder: only one works.",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'tenmeg[cpu]'  (or 'tenmeg[gpu]')",
+                "onnxruntime and onnxruntime-gpu are both installed and own the same folder: only one works "
+                "('tenmeg[gpu]' has the second).",
+                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'tenmeg[cpu]'",
             )
         ]
     if not both:

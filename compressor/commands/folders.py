@@ -162,4 +162,5 @@ def make_package(
             )
         manifest = runtime.load(part).manifest
     archive = write_archive(out, out.with_name(f"{out.name}.zip"))
-    return {"output": str(out), "archive": str(archive), "bytes": package_bytes(out), "task": manifest["task"]}
+    told = {"bytes": package_bytes(out), "task": manifest["task"], "pair": manifest["pair"]}
+    return {"output": str(out), "archive": str(archive), **told}

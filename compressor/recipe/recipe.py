@@ -7,6 +7,7 @@ running it again makes the same package. Unknown keys are answered with the near
 
 import tomllib
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import tomli_w
@@ -111,7 +112,7 @@ def load(path: Path) -> Recipe:
         is_missing = "is missing. Add it" if len(missing) == 1 else "are missing. Add them"
         raise Refused(
             f"recipe: {' and '.join(missing)} {is_missing}, or give teacher and data as flags: tenmeg compress "
-            f"--recipe {path} --teacher MODEL --train FILE --output DIR."
+            f"--recipe {quote(str(path))} --teacher MODEL --train FILE --output DIR."
         )
     return from_dict(content)
 

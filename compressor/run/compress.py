@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from compressor.files import read_json, write_json, write_text
@@ -65,11 +66,12 @@ class Outcome:
                 lines.append(f"beside    {other['name']}: {metric} {value:.4f} in {other['bytes']:,} bytes")
         lines += [f"honestly  {sentence}" for sentence in report["verdict"]]
         lines += [f"missed    {sentence}" for sentence in self.violations]
+        folder = quote(str(self.package_dir))
         text = '"some text"' if not report["task"]["pair"] else '"some text" --pair "another"'
         lines += [
             f"report    {self.report_path.with_suffix('.html')}",
-            f"try       python -m edge_demo {self.package_dir} {text}",
-            f"verify    tenmeg verify {self.package_dir} --eval FILE --json",
+            f"try       python -m edge_demo {folder} {text}",
+            f"verify    tenmeg verify {folder} --eval FILE --json",
         ]
         return lines
 

@@ -6,6 +6,7 @@ It judges nothing; limits belong to ``exporters.budget``.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ def peak_rss_mb(command: list[str]) -> float:
     )
     if found.returncode != 0:
         lines = found.stderr.strip().splitlines() or ["no message"]
-        raise Refused(f"measure: {' '.join(command[:3])} failed ({lines[-1]}). Run it by hand to see why.")
+        raise Refused(f"measure: {shlex.join(command[:3])} failed ({lines[-1]}). Run it by hand to see why.")
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, kibibytes on Linux
     return int(found.stdout) * unit / 1e6
 
