@@ -3,6 +3,7 @@
 from benchmarks.faults import bad_files as bad
 from benchmarks.faults.bad_files import Case
 from benchmarks.faults.bad_labels import LABELS
+from benchmarks.faults.bad_late import LATE
 from benchmarks.faults.bad_limits import LIMITS, PACKAGES, RECIPES
 from benchmarks.faults.bad_repeats import REPEATS
 from benchmarks.faults.bad_rows import ROWS as FOREIGN_ROWS
@@ -281,4 +282,6 @@ TEACHERS = [
     ),
 ]  # fmt: skip
 
-CASES = (*DATA, *FOREIGN_ROWS, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS)
+CASES = (
+    *DATA, *FOREIGN_ROWS, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS, *LATE,
+)  # fmt: skip

@@ -16,6 +16,7 @@ from compressor.batches.teacher_cache import ShardOutput
 from compressor.data.table import Table
 from compressor.models.families import plain_type
 from compressor.models.teacher import TeacherInfo
+from compressor.refused import Refused
 from exporters.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -108,10 +109,12 @@ def teacher_outputs(
             batch = {name: tensor.to(device()) for name, tensor in collate(indices.tolist()).items()}
             output = model(**batch, output_hidden_states=bool(layers or first_layers))
             values = output.logits if info.pooling is None else _pooled(output, batch, info.pooling)
-            for index, value in zip(part, values.float().cpu().numpy(), strict=True):
+            found = values.float().cpu().numpy()
+            check_outputs(found)
+            for index, value in zip(part, found, strict=True):
                 outputs[index] = value
             for place, layer in enumerate(first_layers):
-                first[part, place] = output.hidden_states[layer][:, 0].float().cpu().numpy()
+                first[part, place] = _halves(output.hidden_states[layer][:, 0].float().cpu().numpy())
             if layers:
                 _keep_states(
                     part, indices, rows, torch.stack([output.hidden_states[i] for i in layers], 2), states, units
@@ -125,6 +128,30 @@ def teacher_outputs(
         starts,
         first,
     )
+
+
+def check_outputs(outputs: npt.NDArray[np.float32]) -> None:
+    """Refuse a teacher whose answers cannot be imitated: in training they would be a loss that is NaN."""
+    is_wrong = ~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if is_wrong.any():
+        raise Refused(
+            f"teacher: its outputs on {is_wrong.sum():,} of {len(outputs):,} rows are not finite numbers, though its "
+            "weights are: they overflow. Train it again, with a lower learning rate, or use another."
+        )
+
+
+def _halves(states: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Return hidden states as the cache keeps them; refuse those that float16 cannot hold."""
+    with np.errstate(over="ignore"):
+        halves = states.astype(np.float16)
+    if not np.isfinite(halves).all():
+        largest = float(np.abs(states).max())  # NaN where one is
+        raise Refused(
+            f"teacher: its hidden states reach {largest:.3g}, expected {np.finfo(np.float16).max:,.0f} at most: they "
+            "are kept as float16. Let the student imitate outputs alone (of 'distill': --option hidden=0), or use "
+            "another teacher."
+        )
+    return halves
 
 
 def _keep_states(
@@ -142,7 +169,7 @@ def _keep_states(
     n_words = int(words.max()) + 1
     flat = hidden.float().flatten(2)  # (batch, tokens, layers * width)
     means, present = word_means(flat, torch.from_numpy(words).to(flat.device), n_words)
-    halves = means.cpu().numpy().astype(np.float16).reshape(len(indices), n_words, *hidden.shape[2:])
+    halves = _halves(means.cpu().numpy()).reshape(len(indices), n_words, *hidden.shape[2:])
     for line, index in enumerate(part):
         found = np.flatnonzero(present[line].cpu().numpy())
         states[index], units[index] = halves[line, found], found.astype(np.int32)

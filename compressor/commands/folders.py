@@ -56,6 +56,7 @@ def export_folder(
     from tokenizers import Tokenizer
 
     from compressor.batches.outputs import predictor
+    from compressor.models.configuration import check_room
     from compressor.models.teacher import load_model, read_teacher
     from exporters.graph.stored_once import check_checkpoint
     from exporters.graph.to_ort import write_ort
@@ -65,6 +66,7 @@ def export_folder(
     info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
     table = sample_rows(eval, columns)
     length, spec = max_length or info.max_length, info.spec(pair=table.pairs is not None)
+    check_room(length, max_length is not None, info.tokenizer, spec.pair and spec.reads_pairs)
     with new_folder(out_dir, overwrite) as part:
         model_path = part / "model.onnx"
         exported, optimized = export_graph(info, model_path, length, allow_pickle=allow_pickle)

@@ -18,6 +18,7 @@ from exporters.shape import Shape
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"
 )  # fmt: skip
+MOST_PER_BYTE = 4  # parameters in a byte of weights: twice what 4 bits hold
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 
@@ -55,6 +56,12 @@ def check_weights(folder: Path, shape: Shape, allow_pickle: bool) -> None:
         _check_pickles(folder, allow_pickle)
     for path in found:
         _check_words(path, shape)
+    n_bytes = sum(path.stat().st_size for path in found)
+    if found and shape.n_parameters > MOST_PER_BYTE * n_bytes:
+        raise Refused(
+            f"teacher: config.json says sizes of {shape.n_parameters:,} parameters, the weights in {folder} have "
+            f"{n_bytes:,} bytes. They are not of one checkpoint; download both again."
+        )
 
 
 def read_embeddings(folder: Path) -> npt.NDArray[np.float32]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.files import hash_files, user_path
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
-from compressor.models.configuration import check_config
+from compressor.models.configuration import check_config, check_counts, named_labels
 from compressor.models.families import Family, family_of, shape_of
 from compressor.recipe.sections import TeacherSection
-from compressor.refused import Refused
+from compressor.refused import Refused, did_you_mean
 from compressor.scoring.contract import TaskSpec
 from compressor.scoring.registry import kind_of, known_tasks, load_kind
 from exporters.pooling import Pooling, read_pooling
@@ -121,7 +121,7 @@ def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bo
     if folder.exists():
         raise Refused(f"teacher: {path} is a file, expected a model folder or a hub id. Give the folder it is in.")
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise FileNotFoundError(f"teacher: folder {path} does not exist. Check --teacher.")
+        raise FileNotFoundError(f"teacher: folder {path} does not exist.{_meant(path) or ' Check --teacher.'}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -131,9 +131,19 @@ def find_folder(path: str, revision: str | None, offline: bool, allow_pickle: bo
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         how = "is not in the local cache (--offline)" if offline else "could not be fetched from the hub"
         raise FileNotFoundError(
-            f"teacher: {path} is no folder here and {how} ({type(error).__name__}). Check the name and the network, or "
-            "give a folder."
+            f"teacher: {path} is no folder here and {how} ({type(error).__name__}). "
+            f"{_meant(path).strip() or 'Check the name and the network, or give a folder.'}"
         ) from error
+
+
+def _meant(path: str) -> str:
+    """Return the question that names the folder that was meant, where one beside it is called almost so."""
+    folder = user_path(path)
+    try:
+        beside = [str(Path(path).parent / each.name) for each in folder.parent.iterdir() if each.is_dir()]
+    except OSError:
+        return ""
+    return did_you_mean(path, beside)
 
 
 def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
@@ -228,6 +238,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = checkpoint_json(path)
     if not isinstance(config, dict) or "model_type" not in config:
         raise Refused(f"teacher: {path} names no model_type. Give a folder saved by save_pretrained.")
+    check_counts(config, path)
     # How a call answers is not what a model is: a student is not to learn it.
     return {name: value for name, value in config.items() if ANSWERS.get(name, value) == value}
 
@@ -237,7 +248,9 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     if not names:
         return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
     try:
-        return tuple(str(names[key]) for key in sorted(names, key=int))
+        return named_labels(names)
+    except Refused:
+        raise
     except (ValueError, TypeError, LookupError) as error:
         raise Refused(
             f"teacher: id2label in config.json is {str(names)[:80]}, expected a name for each of 0, 1, ... Correct it."

@@ -18,6 +18,7 @@ from compressor.data.labels import check_spellings, is_regression
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows
 from compressor.files import sha256_file, write_json
+from compressor.models.configuration import check_room
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.packaging import baselines
 from compressor.recipe.recipe import FinetuneJob
@@ -151,6 +152,7 @@ def prepare(job: FinetuneJob) -> Prepared:
         spec.targets(table)
     info = replace(base, task=spec.head().task, kind=spec.kind, labels=spec.labels or ("LABEL_0",), pooling=None)
     max_length = min(base.max_length, job.teacher.max_length or MAX_LENGTH_CAP)
+    check_room(max_length, job.teacher.max_length == max_length, base.tokenizer, spec.pair, "model")
     return Prepared(info, spec, train, evaluation, fill_finetuning(job.stage[0], len(train)), max_length)
 
 

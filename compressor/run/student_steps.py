@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_rows
-from compressor.batches.outputs import device, predictor, takes_segments, teacher_outputs
+from compressor.batches.outputs import check_outputs, device, predictor, takes_segments, teacher_outputs
 from compressor.batches.teacher_cache import TeacherCache, fill_cache, open_cache
 from compressor.data import splits
 from compressor.data.table import Table
@@ -72,6 +72,7 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     predict = predictor(model, tokenizer, info.max_length, info.pooling)
     spec = tuned(predict, planned.held_out, planned.spec)
     outputs = outputs_on(predict, planned.evaluation, spec)
+    check_outputs(outputs)
     scores = measured_teacher(outputs, planned.evaluation, spec)
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})

@@ -16,6 +16,7 @@ from compressor.data import splits
 from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
+from compressor.models.configuration import check_room
 from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
@@ -167,8 +168,9 @@ def plan(recipe: Recipe) -> Plan:
     if hides_words:
         mask_id(tokenizer)  # may refuse
     longest = refusals.check_length(recipe, info, pretrained)
+    is_pair = spec.pair and spec.reads_pairs
+    check_room(recipe.teacher.max_length or longest, recipe.teacher.max_length is not None, tokenizer, is_pair)
     if vocabulary is not None:
-        is_pair = spec.pair and spec.reads_pairs
         check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
     max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
