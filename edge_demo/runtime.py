@@ -30,7 +30,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-FORMAT, FORMAT_VERSION, MANIFEST = "tenmeg-package", 1, "manifest.json"
+FORMAT, FORMAT_VERSION, MANIFEST = "tenmeg-package", 2, "manifest.json"
 FEWEST_LABELS = {"classification": 2, "multi_label": 1}  # of the kinds that have any
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 PATH_PART = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # so no ".", no ".." and no hidden file
@@ -93,9 +93,11 @@ class Package:
         except Exception as error:  # the Rust library raises plain Exception
             raise PackageError(f"package: the tokenizer cannot cut this text ({_line(error)}).") from error
         n_kept = _cut([len(ids) for ids in found], self.manifest["max_length"] - len(self._template) + len(found))
+        is_left = self.manifest.get("truncation") == "left"
+        kept = [ids[len(ids) - n :] if is_left else ids[:n] for ids, n in zip(found, n_kept, strict=True)]
         tokens, types = [], []
         for which, special, type_id in self._template:
-            part = [special] if which is None else found[which][: n_kept[which]]
+            part = [special] if which is None else kept[which]
             tokens += part
             types += [type_id] * len(part)
         return dict(zip(INPUTS, (tokens, [1] * len(tokens), types), strict=True))
@@ -221,6 +223,10 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     for name, wanted in FIELDS.items():
         _require(type(get(name)) is wanted, name, get(name), f"of type {wanted.__name__}")
     _require(kind in ANSWERS, "kind", kind, f"one of {', '.join(ANSWERS)}")
+    cut = get("truncation")  # left out by packages that cut on the right, as all of version 1 do
+    _require("truncation" not in manifest or cut == "left", "truncation", cut, "'left', or left out")
+    is_right = cut is None or manifest["format_version"] > 1
+    _require(is_right, "format_version", 1, "2, because texts are cut on the left")
     _require(_is_list(labels, str) and len(set(labels)) == len(labels), "labels", labels, "a list of different names")
     fewest = FEWEST_LABELS.get(kind, 0)
     _require(len(labels) >= fewest if fewest else not labels, "labels", labels, f"those of {kind}")

@@ -26,6 +26,7 @@ from exporters.repetition import plain_config
 
 FORMAT = "tenmeg-package"
 FORMAT_VERSION = 1
+LEFT_VERSION = 2  # where long texts are cut on the left: a reader of version 1 would cut them on the right
 ARCHIVE_FOLDER = "package"  # what the archive unpacks into
 ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can say
 NO_SEAL = "0" * 64
@@ -50,6 +51,7 @@ class PackageInfo:
     output: str  # the model's output that is the answer: probabilities, one value, or the sentence embedding
     labels: tuple[str, ...] = ()  # by id, of kinds whose answers have names
     chosen: Mapping[str, Any] = field(default_factory=dict)  # of the kind's own: {"thresholds": [0.5, ...]}
+    truncation: str = "right"  # where a text that is too long loses tokens, or "left"
     pooling: Mapping[str, Any] | None = None  # {"mode": "mean", "normalize": true}; already inside the model
     quality: Mapping[str, Any] = field(default_factory=dict)  # metric, value, teacher, rows, data_sha256
     scheme: Mapping[str, Any] = field(default_factory=dict)  # name, and counts of what was quantised
@@ -82,7 +84,7 @@ class Manifest:
     recipe_sha256: str | None
     versions: dict[str, str]
     self_test: dict[str, Any]
-    chosen: dict[str, Any]  # its entries stand beside the other fields
+    chosen: dict[str, Any]  # its entries, and that texts are cut on the left, stand beside the other fields
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 
@@ -180,7 +182,8 @@ def _manifest(
             # six decimals are far below any tolerance, and half the bytes
             "cases": [case._asdict() | {"output": [round(float(x), 6) for x in case.output]} for case in cases],
         },
-        chosen=dict(info.chosen),
+        chosen=dict(info.chosen) | ({} if info.truncation == "right" else {"truncation": info.truncation}),
+        format_version=FORMAT_VERSION if info.truncation == "right" else LEFT_VERSION,
     )
 
 
@@ -236,7 +239,7 @@ def make_cases(
     from exporters.measuring.answers import asker
 
     tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
-    ask = asker(model_path, tokenizer, info.max_length, info.inputs, info.output)
+    ask = asker(model_path, tokenizer, info.max_length, info.inputs, info.output, info.truncation)
     seconds: Sequence[str | None] = pairs or [None] * len(texts)
     cases = []
     for text, pair in zip(texts, seconds, strict=True):

@@ -6,7 +6,7 @@ two vocabularies can be compared word by word. Truncation happens here and nowhe
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ from compressor.data.table import Table
 from vocab.comparing.align import align_batch
 
 Collate = Callable[[Sequence[int]], dict[str, Tensor]]  # row numbers to a padded batch
+Side = Literal["right", "left"]  # where a text that is too long loses tokens
 
 CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
-CUT_CHARACTERS = 100  # characters that a token has at most, generously
+LONG_CHARACTERS = 100  # per token of the limit: pairs beyond are cut without the help of ``tokenizers``
 MEGA_BATCH = 32  # batches whose rows are sorted by length together
 
 
@@ -40,33 +41,51 @@ class EncodedRows(NamedTuple):
         return np.diff(self.starts)
 
 
-def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int) -> EncodedRows:
-    """Encode texts (and pairs), truncated to ``max_length`` tokens, longest part first.
+def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int, side: Side = "right") -> EncodedRows:
+    """Encode texts (and pairs), truncated to ``max_length`` tokens on one side, longest part first.
 
-    Long pairs are cut by characters first, far behind where the tokens end: truncating two texts of 50 kB takes
-    ``tokenizers`` seconds and gigabytes.
+    Long pairs are encoded whole and cut here: truncating two texts of 50 kB takes ``tokenizers`` seconds and
+    gigabytes, because it keeps every combination of what it cuts off.
     """
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    whole = copy.deepcopy(tokenizer) if table.pairs else tokenizer
+    whole.no_truncation()
+    tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
     ids, segments, words, lengths = [], [], [], []
     for start in range(0, len(table.texts), CHUNK):
         texts = table.texts[start : start + CHUNK]
         pairs = table.pairs[start : start + CHUNK] if table.pairs else None
-        inputs: list[Any] = list(texts)  # Any: texts or pairs of them
-        if pairs:
-            inputs = [
-                tuple(text[: CUT_CHARACTERS * max_length] for text in both) for both in zip(texts, pairs, strict=True)
-            ]
-        encodings = tokenizer.encode_batch(inputs)
+        inputs: list[Any] = list(zip(texts, pairs, strict=True)) if pairs else list(texts)  # Any: texts or pairs
+        is_long = [bool(pairs) and max(map(len, both)) > LONG_CHARACTERS * max_length for both in inputs]
+        encodings = tokenizer.encode_batch([both for both, long in zip(inputs, is_long, strict=True) if not long])
+        for row in np.flatnonzero(is_long).tolist():
+            encodings.insert(row, whole.encode(*inputs[row]))
         # Words are counted in the whole texts: a pair's second text has the same numbers whatever the maximum length.
-        for encoding, of_words in zip(encodings, align_batch(texts, pairs, encodings), strict=True):
-            ids.append(np.asarray(encoding.ids, dtype=np.int32))
-            segments.append(np.asarray(encoding.type_ids, dtype=np.int8))
-            words.append(_units(encoding, of_words))
-            lengths.append(len(encoding.ids))
+        aligned = align_batch(texts, pairs, encodings)
+        for encoding, of_words, long in zip(encodings, aligned, is_long, strict=True):
+            kept = _kept(encoding, max_length, side) if long else slice(None)
+            ids.append(np.asarray(encoding.ids, dtype=np.int32)[kept])
+            segments.append(np.asarray(encoding.type_ids, dtype=np.int8)[kept])
+            words.append(_units(encoding, of_words)[kept])
+            lengths.append(len(ids[-1]))
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return EncodedRows(np.concatenate(ids), np.concatenate(segments), np.concatenate(words), starts)
+
+
+def _kept(encoding: Encoding, max_length: int, side: Side) -> npt.NDArray[np.bool_]:
+    """Return which tokens of a whole pair stay (tokens,): the longer gives way first, as in ``longest_first``."""
+    which = np.asarray([-1 if sequence is None else sequence for sequence in encoding.sequence_ids])  # (tokens,)
+    places = [np.flatnonzero(which == sequence) for sequence in (0, 1)]
+    limit, counts = max_length - int((which < 0).sum()), [len(place) for place in places]
+    kept = which < 0
+    if sum(counts) <= limit:
+        return np.ones_like(kept)
+    shorter = min(*counts, limit // 2)
+    n_kept = [shorter, limit - shorter] if counts[0] <= counts[1] else [limit - shorter, shorter]
+    for place, n_tokens in zip(places, n_kept, strict=True):
+        kept[place[len(place) - n_tokens :] if side == "left" else place[:n_tokens]] = True
+    return kept
 
 
 def _units(encoding: Encoding, words: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

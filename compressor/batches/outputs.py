@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from compressor.batches.encoded import Collator, EncodedRows, encode_rows
+from compressor.batches.encoded import Collator, EncodedRows, Side, encode_rows
 from compressor.batches.pooling import pool, word_means
 from compressor.batches.teacher_cache import ShardOutput
 from compressor.data.table import Table
@@ -66,14 +66,18 @@ def _pooled(output: Any, batch: dict[str, torch.Tensor], pooling: Pooling) -> to
 
 
 def predictor(
-    model: "PreTrainedModel", tokenizer: "Tokenizer", max_length: int, pooling: Pooling | None
+    model: "PreTrainedModel",
+    tokenizer: "Tokenizer",
+    max_length: int,
+    pooling: Pooling | None,
+    side: Side = "right",
 ) -> Callable[[list[str], list[str] | None], npt.NDArray[np.float32]]:
     """Return a function from texts (and pairs) to outputs, as ``compressor.scoring.evaluate`` takes it."""
 
     def run(texts: list[str], pairs: list[str] | None) -> npt.NDArray[np.float32]:
         table = Table(texts=texts, pairs=pairs, labels=None, columns={}, sha256="", source="")
         pad_id = model.config.pad_token_id or 0
-        return predict(model, encode_rows(tokenizer, table, max_length), pad_id, pooling)
+        return predict(model, encode_rows(tokenizer, table, max_length, side), pad_id, pooling)
 
     return run
 

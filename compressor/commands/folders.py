@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, read_json, write_json, write_text
-from compressor.models.checkpoint import tokenizer_config
+from compressor.models.checkpoint import cutting, tokenizer_config
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
-from compressor.packaging.parity import compare_graphs, sample_rows
+from compressor.packaging.parity import Asked, compare_graphs, sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
@@ -71,10 +71,10 @@ def export_folder(
         model_path = part / "model.onnx"
         exported, optimized = export_graph(info, model_path, length, allow_pickle=allow_pickle)
         stored = check_checkpoint(model_path, exported.parameters)
-        save_tokenizer(info.tokenizer, part, tokenizer_config(info.folder), length)
+        save_tokenizer(info.tokenizer, part, cutting(tokenizer_config(info.folder), info.truncation), length)
         write_json(part / "config.json", info.config)
         quantized = quantize_graph(model_path, part / "model_quantized.onnx", scheme)
-        facts = {
+        facts: dict[str, Any] = {  # any JSON
             "version": EXPORT_VERSION,
             "task": info.task,
             "kind": info.kind,
@@ -83,6 +83,7 @@ def export_folder(
             "inputs": list(exported.inputs),
             "output": spec.head().answer,
             "pooling": info.pooling._asdict() if info.pooling else None,
+            **({} if info.truncation == "right" else {"truncation": info.truncation}),
             "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
             "operators": optimized.ops_after,
             "stored": stored._asdict(),
@@ -92,8 +93,9 @@ def export_folder(
         if format == "ort":
             small = made.get(quantized["scheme"], model_path)
             made[f"{quantized['scheme']} .ort"] = write_ort(model_path, small, scheme).path
-        settings = Tokenizer.from_file(str(part / "tokenizer.json")), length, exported.inputs
-        predict = predictor(load_model(info, allow_pickle), settings[0], length, info.pooling)
+        own = Tokenizer.from_file(str(part / "tokenizer.json"))
+        settings = Asked(own, length, exported.inputs, info.truncation)
+        predict = predictor(load_model(info, allow_pickle), own, length, info.pooling, info.truncation)
         parity, violations = compare_graphs(spec, predict, model_path, made, settings, table)
         facts |= {"parity": parity, "violations": violations}
         write_json(part / "export.json", facts)

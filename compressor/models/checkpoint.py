@@ -4,9 +4,10 @@ A weight file that is cut off, a shard that is missing, weights of another size 
 without a tokenizer (for which transformers would make up an empty one) are refused with what to do about it.
 """
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,28 @@ def tokenizer_config(folder: Path) -> dict[str, Any]:
     """Return the tokenizer_config.json of a checkpoint; empty if it has none."""
     path = folder / "tokenizer_config.json"
     return checkpoint_json(path) if path.is_file() else {}
+
+
+def truncation_side(folder: Path) -> Literal["right", "left"]:
+    """Return where its tokenizer cuts a text that is too long: as tokenizer_config.json says, else tokenizer.json."""
+    said = tokenizer_config(folder)
+    side = said.get("truncation_side") if isinstance(said, dict) else None
+    path = folder / "tokenizer.json"
+    if side is None and path.is_file():
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            side = json.loads(path.read_text(encoding="utf-8"))["truncation"]["direction"]
+    side = str(side or "right").lower()  # tokenizer.json writes "Left"
+    if side not in ("right", "left"):
+        raise Refused(
+            f"teacher: truncation_side in {folder / 'tokenizer_config.json'} is {side[:40]!r}, expected 'right' or "
+            "'left'. Correct it."
+        )
+    return "left" if side == "left" else "right"
+
+
+def cutting(config: dict[str, Any], side: str) -> dict[str, Any]:
+    """Return a tokenizer_config.json that cuts on this side; the right is what none that says nothing does."""
+    return config if (config.get("truncation_side") or "right") == side else {**config, "truncation_side": side}
 
 
 def check_tokenizer(folder: Path) -> None:

@@ -10,10 +10,10 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.files import hash_files, user_path
-from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json
+from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, truncation_side
 from compressor.models.configuration import check_config, check_counts, named_labels
 from compressor.models.families import Family, family_of, shape_of
 from compressor.recipe.sections import TeacherSection
@@ -49,6 +49,7 @@ class TeacherInfo:
     max_length: int  # the longest input it can take, in its own tokens
     shape: Shape
     hashes: dict[str, str]  # sha256 of the files that decide its behaviour
+    truncation: Literal["right", "left"] = "right"  # where a text that is too long loses tokens
 
     @property
     def family(self) -> Family:
@@ -110,6 +111,7 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         max_length=_max_length(folder, shape.positions - family.position_offset),
         shape=shape,
         hashes=hash_files(folder),
+        truncation=truncation_side(folder),
     )
 
 

@@ -139,6 +139,7 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
         max_length=facts["max_length"],
         inputs=tuple(facts["inputs"]),
         pooling=facts["pooling"],
+        truncation=facts.get("truncation", "right"),
         scheme={**bits, "name": bits["scheme"]},
         teacher=facts["teacher"],
     )

@@ -205,7 +205,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec", *, is_tuned: 
             f"--teacher {teacher} answers {len(info.labels)} labels, the package {len(spec.labels)}. Give its own "
             "teacher."
         )
-    predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling)
+    predict = predictor(load_model(info), info.tokenizer, info.max_length, info.pooling, info.truncation)
     theirs = dataclasses.replace(spec, labels=info.spec(pair=spec.pair).labels)
     outputs = outputs_on(predict, table, theirs)
     if is_tuned:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressor.data.columns import DETECTED, Columns
 from compressor.data.splits import subset
@@ -27,6 +27,15 @@ SAMPLE_TEXTS = (
 )
 
 
+class Asked(NamedTuple):
+    """How a graph is asked for its answers."""
+
+    tokenizer: "Tokenizer"
+    max_length: int  # in tokens
+    inputs: Sequence[str]  # of the graph
+    truncation: str  # the side on which a text that is too long loses tokens
+
+
 def sample_rows(source: str | None, columns: Columns = DETECTED) -> Table:
     """Return at most 200 rows of a file, or a few English sentences when none is given."""
     if source is None:
@@ -40,7 +49,7 @@ def compare_graphs(
     predict: Predict,
     graph: Path,
     made: Mapping[str, Path],
-    settings: "tuple[Tokenizer, int, Sequence[str]]",
+    settings: Asked,
     table: Table,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Compare torch with the float graph, and that with what was made of it.
@@ -50,17 +59,16 @@ def compare_graphs(
         predict: torch's answers.
         graph: the float graph.
         made: graphs in fewer bits or another format, by their names in the sentences.
-        settings: tokenizer, tokens per input, and the graph's inputs.
+        settings: how graphs are asked.
         table: rows to ask.
 
     Returns:
         The comparisons as the report shows them, and one sentence per limit that is missed.
     """
-    from exporters.measuring.answers import graph_predictor
     from exporters.measuring.parity import Limits, check, compare
 
     compared, asked = task.head().compared, task.asked(table)
-    predictors = [predict, *(graph_predictor(path, *settings, compared) for path in (graph, *made.values()))]
+    predictors = [predict, *(_of_graph(path, settings, compared) for path in (graph, *made.values()))]
     torch, onnx, *others = (ask(asked.texts, asked.pairs) for ask in predictors)
     steps = [(torch, onnx, Limits("torch to ONNX", max_abs=MAX_ONNX_DIFFERENCE))]
     allowed = task.limits(torch)
@@ -71,3 +79,9 @@ def compare_graphs(
         rows.append({"step": limit.step, **parity._asdict()})
         missed += check(parity, limit)
     return rows, missed
+
+
+def _of_graph(path: Path, settings: Asked, output: str) -> Predict:
+    from exporters.measuring.answers import graph_predictor
+
+    return graph_predictor(path, settings.tokenizer, settings.max_length, settings.inputs, output, settings.truncation)

@@ -93,7 +93,8 @@ def finetune(
     if not is_first_process():
         return result
     tokenizer = load_tokenizer(folder / "model")._tokenizer
-    predict = predictor(load_classifier(folder / "model", prepared.info), tokenizer, prepared.max_length, None)
+    model, side = load_classifier(folder / "model", prepared.info), prepared.info.truncation
+    predict = predictor(model, tokenizer, prepared.max_length, None, side)
     metrics = evaluate(predict, prepared.evaluation, prepared.spec).metrics
     result = {
         "version": 1,
@@ -172,7 +173,7 @@ def train_model(
     """Train the model into ``part/model``; a killed call goes on at its checkpoint in ``part/work``."""
     tokenizer = load_tokenizer(prepared.info.folder)
     model = load_classifier(prepared.info.folder, prepared.info, seed)
-    rows = encode_rows(tokenizer._tokenizer, prepared.train, prepared.max_length)
+    rows = encode_rows(tokenizer._tokenizer, prepared.train, prepared.max_length, prepared.info.truncation)
     stage = prepared.stage
     method = load_method(stage.method)
     objective = method.objective_class(Context(model, prepared.spec), build_options(stage.method, stage.options))

@@ -32,7 +32,8 @@ def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable
         table, reference = planned.evaluation, np.load(journal.folder("teacher") / "eval_outputs.npy")
 
     def score(objective: Objective) -> dict[str, float]:
-        predict = predictor(objective.scored(), tokenizer, planned.max_length, planned.info.pooling)  # type: ignore[arg-type]
+        scored, info = objective.scored(), planned.info
+        predict = predictor(scored, tokenizer, planned.max_length, info.pooling, info.truncation)  # type: ignore[arg-type]
         metrics = evaluate(predict, table, planned.spec, reference).metrics
         return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
 
@@ -48,7 +49,7 @@ def evaluation_batches(planned: "Plan", tokenizer: Tokenizer, pad_id: int) -> li
     table = select(planned.evaluation, range(min(FOLD_ROWS, len(planned.evaluation))))
     if not planned.spec.reads_pairs:
         table = single_texts(table)
-    rows = encode_rows(tokenizer, table, planned.max_length)
+    rows = encode_rows(tokenizer, table, planned.max_length, planned.info.truncation)
     collate = Collator(rows, pad_id, takes_segments(planned.info.config["model_type"]))
     n_rows = min(FOLD_ROWS, len(table))
     return [collate(range(start, min(start + FOLD_BATCH, n_rows))) for start in range(0, n_rows, FOLD_BATCH)]

@@ -21,7 +21,7 @@ from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.build import build_package, export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
-from compressor.packaging.parity import compare_graphs
+from compressor.packaging.parity import Asked, compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.verdict import verdict
 from compressor.run.journal import Journal
@@ -85,7 +85,8 @@ class Sources:
         teacher = read_json(self.journal.folder("teacher") / "reference.json")["metrics"]
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
         student = load_student(planned.info, self.model_dir)
-        predict = predictor(student, student_tokenizer(self.journal), planned.max_length, planned.info.pooling)
+        info, tokenizer = planned.info, student_tokenizer(self.journal)
+        predict = predictor(student, tokenizer, planned.max_length, info.pooling, info.truncation)
         ours = evaluate(predict, evaluation, tuned(predict, held_out, spec), teacher_outputs).metrics
         parities, missed = self._parities(predict)
         draft = self.write(part / "draft", {}, {"metrics": {}})
@@ -147,6 +148,7 @@ class Sources:
             max_length=planned.max_length,
             inputs=tuple(export["inputs"]),
             pooling=info.pooling._asdict() if info.pooling else None,
+            truncation=info.truncation,
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},
             teacher={"name": info.name, "revision": info.revision, "sha256": info.hashes},
@@ -189,7 +191,7 @@ class Sources:
         """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
         inputs = read_json(self.journal.folder("export") / "export.json")["inputs"]
         table = splits.subset(self.questions, min(PARITY_ROWS, len(self.questions)), self.planned.resolved.seed)
-        settings = student_tokenizer(self.journal), self.planned.max_length, inputs
+        settings = Asked(student_tokenizer(self.journal), self.planned.max_length, inputs, self.planned.info.truncation)
         graph, quantized = (self.journal.folder(step) / "model.onnx" for step in ("export", "quantize"))
         made = {self.planned.scheme.name: quantized}
         return compare_graphs(self.planned.spec, predict, graph, made, settings, table)
@@ -217,7 +219,7 @@ class Sources:
             quantize_graph(clean, path, Scheme(8, 8))
             tokenizer = info.tokenizer
             answer = planned.spec.head().answer
-            settings = (tokenizer, info.max_length, exported.inputs, answer)
+            settings = (tokenizer, info.max_length, exported.inputs, answer, info.truncation)
             predict = graph_predictor(path, *settings)
             spec = tuned(predict, planned.held_out, planned.spec, answer)
             found = evaluate(predict, planned.evaluation, spec, reference, answer).metrics

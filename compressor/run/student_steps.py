@@ -21,7 +21,7 @@ from compressor.data import splits
 from compressor.data.table import Table
 from compressor.files import write_json
 from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
-from compressor.models.checkpoint import read_embeddings, tokenizer_config
+from compressor.models.checkpoint import cutting, read_embeddings, tokenizer_config
 from compressor.models.families import plain_type
 from compressor.models.teacher import load_model, load_tokenizer
 from compressor.refused import Refused
@@ -69,7 +69,7 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     """Score the teacher on the evaluation rows and cache its outputs on the training rows."""
     model, tokenizer = load_teacher(planned)
     info = planned.info
-    predict = predictor(model, tokenizer, info.max_length, info.pooling)
+    predict = predictor(model, tokenizer, info.max_length, info.pooling, info.truncation)
     spec = tuned(predict, planned.held_out, planned.spec)
     outputs = outputs_on(predict, planned.evaluation, spec)
     check_outputs(outputs)
@@ -78,7 +78,7 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
     if not any(stage.wants.cache for stage in planned.stages):
         return
-    rows = encode_rows(tokenizer, planned.rows, info.max_length)
+    rows = encode_rows(tokenizer, planned.rows, info.max_length, info.truncation)
     layers, first = planned.kept
     model.to(device())
     with bar("teacher", len(rows.lengths), "rows") as advance:
@@ -104,7 +104,7 @@ def run_vocab(planned: "Plan", part: Path) -> None:
     if planned.resolved.vocab.size != 0:
         mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")
     (part / "tokenizer").mkdir(exist_ok=True)
-    save_tokenizer(student, part / "tokenizer", config, planned.max_length)
+    save_tokenizer(student, part / "tokenizer", cutting(config, planned.info.truncation), planned.max_length)
     found = certificate(student, teacher, [*planned.evaluation.texts, *(planned.evaluation.pairs or [])])
     if found["newly_unknown_texts"]:
         given = planned.vocabulary
@@ -145,7 +145,7 @@ def _vocab_map(journal: Journal) -> mapping.VocabMap | None:
 def teacher_activations(planned: "Plan", model: Any, tokenizer: Tokenizer) -> Activations:  # Any: of any architecture
     """Return the teacher's activations on training rows, in its own tokens."""
     sample = splits.subset(planned.rows, min(SAMPLE_ROWS, len(planned.train)), planned.resolved.seed)
-    rows = encode_rows(tokenizer, sample, planned.info.max_length)
+    rows = encode_rows(tokenizer, sample, planned.info.max_length, planned.info.truncation)
     return measure_activations(model, planned.info.family, rows)
 
 
@@ -248,7 +248,7 @@ def _batches(
     stage, info, mixing = planned.stages[number - 1], planned.info, objective.mixing
     tokenizer = student_tokenizer(journal)
     if mixing is None:
-        rows = encode_rows(tokenizer, table, planned.max_length)
+        rows = encode_rows(tokenizer, table, planned.max_length, info.truncation)
     else:
         own = info.tokenizer
         both, rows = encode_mixed(own, tokenizer, table, planned.max_length)

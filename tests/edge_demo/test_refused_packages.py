@@ -127,7 +127,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "duplicate key": (duplicate_key, r"it has 'kind' twice"),
     "something else": (put("format", "zip"), r"does not say format 'tenmeg-package'"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), r"does not say format 'tenmeg-package'"),
-    "newer format": (put("format_version", 2), r"format 2 is newer than this reader's 1\. Update"),
+    "newer format": (put("format_version", 3), r"format 3 is newer than this reader's 2\. Update"),
     "no version": (put("format_version", "1"), r"format_version is '1', expected a whole number"),
     "edited manifest": (flip("manifest.json", 20), r"manifest\.json does not match its own sha256"),
     "flipped model byte": (flip(MODEL), r"model_quantized\.onnx does not match its sha256"),

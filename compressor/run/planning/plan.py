@@ -164,6 +164,7 @@ def plan(recipe: Recipe) -> Plan:
     spec.check_rows(evaluation)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
+    refusals.check_truncation(info, stages)
     hides_words = any(stage.wants.mask_token for stage in stages)
     if hides_words:
         mask_id(tokenizer)  # may refuse

@@ -26,6 +26,16 @@ def check_stages(recipe: Recipe, stages: Sequence[Stage]) -> None:
             )
 
 
+def check_truncation(info: TeacherInfo, stages: Sequence[Stage]) -> None:
+    """Refuse methods that mix two cuts of a text, which lose its end, where the teacher's loses its beginning."""
+    for stage in stages:
+        if info.truncation == "left" and stage.trains_teacher:
+            raise Refused(
+                f"teacher: truncation_side is 'left' in its tokenizer_config.json, and method {stage.method.name!r} "
+                "cuts long texts on the right. Use --method distill, or set truncation_side to 'right'."
+            )
+
+
 def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
     """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
     given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
