@@ -6,12 +6,14 @@ and a program want to know. An output that is there already is refused unless ``
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import cutting, tokenizer_config
+from compressor.models.cross_encoder import check_pairs
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
 from compressor.packaging.parity import Asked, compare_graphs, sample_rows
 from compressor.recipe.recipe import Recipe
@@ -64,7 +66,8 @@ def export_folder(
 
     scheme = scheme_of(quantize, embedding_bits, block_size)
     info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
-    table = sample_rows(eval, columns)
+    table = sample_rows(eval, columns, pairs=info.needs_pairs)
+    check_pairs(info.needs_pairs, table)
     length, spec = max_length or info.max_length, info.spec(pair=table.pairs is not None)
     check_room(length, max_length is not None, info.tokenizer, spec.pair and spec.reads_pairs)
     with new_folder(out_dir, overwrite) as part:
@@ -84,6 +87,7 @@ def export_folder(
             "output": spec.head().answer,
             "pooling": info.pooling._asdict() if info.pooling else None,
             **({} if info.truncation == "right" else {"truncation": info.truncation}),
+            **({"pair": True} if info.needs_pairs else {}),
             "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
             "operators": optimized.ops_after,
             "stored": stored._asdict(),
@@ -158,7 +162,7 @@ def make_package(
             fold_certificates.read(steps, sorted(path.parent.name for path in steps.glob("train-*/step.json")))
             shutil.copytree(finished, part, dirs_exist_ok=True)
         elif (source / "export.json").is_file():
-            package_export(source, sample_rows(eval, columns), part)
+            package_export(source, partial(sample_rows, eval, columns), part)
         else:
             raise FileNotFoundError(
                 f"package: {source} holds neither export.json nor a finished run. "

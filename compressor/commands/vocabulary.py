@@ -44,6 +44,7 @@ def train_vocab(
 ) -> dict[str, Any]:
     """Train a vocabulary on the rows, map it onto the teacher's, and write tokenizer, map and statistics."""
     from compressor.models.checkpoint import read_embeddings
+    from compressor.models.sentence_folder import model_folder
     from compressor.models.teacher import find_folder, load_tokenizer
     from vocab import mapping
     from vocab.choosing import DEFAULT_RULE, check_rule
@@ -55,7 +56,7 @@ def train_vocab(
     if vocab_size == 0:
         raise Refused("--vocab-size 0 keeps the teacher's vocabulary: there is nothing to train. Give a size.")
     check_files(teacher, train_files, columns)
-    folder = find_folder(teacher, revision, offline)
+    folder = model_folder(find_folder(teacher, revision, offline))
     tokenizer = load_tokenizer(folder)
     theirs = tokenizer._tokenizer  # the tokenizers.Tokenizer inside
     kind, rule = vocab_kind or kind_of(theirs.to_str()), vocab_rule or DEFAULT_RULE

@@ -5,7 +5,6 @@
 the user allows them. What it says of the training rows is kept by ``compressor.batches.teacher_cache``.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from compressor.files import hash_files, user_path
 from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, truncation_side
 from compressor.models.configuration import check_config, check_counts, named_labels
+from compressor.models.cross_encoder import check_activation, takes_pairs
 from compressor.models.families import Family, family_of, shape_of
+from compressor.models.sentence_folder import lower_case, lowers, max_length, read_surroundings
 from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused, did_you_mean
 from compressor.scoring.contract import TaskSpec
 from compressor.scoring.registry import kind_of, known_tasks, load_kind
-from exporters.pooling import Pooling, read_pooling
+from exporters.pooling import Pooling
 from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
 from exporters.weights import ANSWERS, open_model
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_Normalize/*"]
-UNLIMITED_LENGTH = 100_000  # tokenizers write 1e30 when they know no limit
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class TeacherInfo:
     shape: Shape
     hashes: dict[str, str]  # sha256 of the files that decide its behaviour
     truncation: Literal["right", "left"] = "right"  # where a text that is too long loses tokens
+    saved_in: Path | None = None  # what sentence-transformers opens, where it saved the checkpoint
+    needs_pairs: bool = False  # it scores two texts
 
     @property
     def family(self) -> Family:
@@ -78,7 +80,9 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         FileNotFoundError: if there is neither such a folder nor such a hub id.
         ValueError: if the checkpoint is of a kind that is refused.
     """
-    folder = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
+    root = find_folder(section.path, section.revision, section.offline, section.allow_pickle)
+    around = read_surroundings(root)
+    folder = around.folder
     config = read_config(folder)
     if "auto_map" in config and not section.trust_remote_code:
         raise Refused(
@@ -87,12 +91,13 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         )
     family = family_of(str(config.get("model_type")), for_export=for_export)
     check_config(config)
-    pooling = _pooling(folder)
+    pooling = around.pooling
     task = section.task or infer_task(config, pooling)
     kind = kind_of(task, config)
     labels = _labels(config) if kind.has_head else ()
     if kind.has_head:
         pooling = None
+        check_activation(around, config, kind.kind)
     elif pooling is None:
         pooling = Pooling("mean", normalize=True)
         logger.warning("teacher: no modules.json, so mean pooling and unit length are assumed")
@@ -108,10 +113,12 @@ def read_teacher(section: TeacherSection, *, for_export: bool = False) -> Teache
         kind=kind.kind,
         labels=labels,
         pooling=pooling,
-        max_length=_max_length(folder, shape.positions - family.position_offset),
+        max_length=max_length(around, shape.positions - family.position_offset),
         shape=shape,
-        hashes=hash_files(folder),
+        hashes=hash_files(root),
         truncation=truncation_side(folder),
+        saved_in=root if around.saved_as else None,
+        needs_pairs=kind.has_head and takes_pairs(around, config),
     )
 
 
@@ -186,6 +193,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         ) from error
     if not tokenizer.is_fast:
         raise Refused(f"teacher: {folder} has no fast tokenizer. Add a tokenizer.json to it.")
+    if lowers(folder):
+        lower_case(tokenizer._tokenizer)
     return tokenizer
 
 
@@ -222,16 +231,6 @@ def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, 
     return getattr(transformers, kind.model_class), {} if kind.has_head else family.without_pooler
 
 
-def _pooling(folder: Path) -> Pooling | None:
-    try:
-        return read_pooling(folder)
-    except (json.JSONDecodeError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise Refused(
-            f"teacher: modules.json in {folder} or the pooling's config.json cannot be read ({error}). "
-            "Download the checkpoint again."
-        ) from error
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """Return ``config.json`` of a checkpoint."""
     path = folder / "config.json"
@@ -257,16 +256,3 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
         raise Refused(
             f"teacher: id2label in config.json is {str(names)[:80]}, expected a name for each of 0, 1, ... Correct it."
         ) from error
-
-
-def _max_length(folder: Path, n_positions: int) -> int:
-    """Return the smallest of what the positions, the tokenizer and sentence-transformers' own limit allow."""
-    limits = [n_positions]
-    for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
-        path = folder / name
-        if path.is_file():
-            content = checkpoint_json(path)
-            value = content.get(key) if isinstance(content, dict) else None
-            if isinstance(value, int | float) and 0 < value < UNLIMITED_LENGTH:
-                limits.append(int(value))
-    return min(limits)

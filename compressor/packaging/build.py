@@ -1,6 +1,6 @@
 """From a saved model to a clean graph, from that to fewer bits, and from an export folder to a package."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,9 @@ def _cases(
     return cases[:: max(1, len(cases) // N_CASES)][:N_CASES]
 
 
-def package_export(source: Path, table: "Table", part: Path) -> None:
-    """Write the package of an export folder into the empty folder ``part``."""
+def package_export(source: Path, rows: "Callable[..., Table]", part: Path) -> None:
+    """Write the package of an export folder into the empty folder ``part``; ``rows`` gives rows to ask."""
+    from compressor.models.cross_encoder import check_pairs
     from compressor.scoring.registry import task_spec
 
     facts = read_json(source / "export.json")
@@ -117,6 +118,8 @@ def package_export(source: Path, table: "Table", part: Path) -> None:
             f"package: {source}/export.json has version {facts.get('version')}, expected {EXPORT_VERSION}. "
             "Export again."
         )
+    table = rows(pairs=facts.get("pair", False))
+    check_pairs(facts.get("pair", False), table)
     is_quantized = facts["quantization"]["scheme"] != "none"
     model_path = source / ("model_quantized.onnx" if is_quantized else "model.onnx")
     bits = {name: value for name, value in facts["quantization"].items() if not name.startswith("bytes_")}

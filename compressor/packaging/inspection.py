@@ -182,10 +182,12 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
     """Say how the package's vocabulary cuts the words of the rows, against the teacher's."""
     from tokenizers import Tokenizer
 
+    from compressor.models.sentence_folder import model_folder
     from compressor.models.teacher import find_folder, load_tokenizer
     from vocab.comparing.word_report import certificate
 
-    theirs = load_tokenizer(find_folder(teacher, None, False))._tokenizer  # the tokenizers.Tokenizer inside
+    folder = model_folder(find_folder(teacher, None, False))
+    theirs = load_tokenizer(folder)._tokenizer  # the tokenizers.Tokenizer inside
     return certificate(Tokenizer.from_file(str(tokenizer_path)), theirs, [*table.texts, *(table.pairs or [])])
 
 

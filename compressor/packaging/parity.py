@@ -36,10 +36,11 @@ class Asked(NamedTuple):
     truncation: str  # the side on which a text that is too long loses tokens
 
 
-def sample_rows(source: str | None, columns: Columns = DETECTED) -> Table:
-    """Return at most 200 rows of a file, or a few English sentences when none is given."""
+def sample_rows(source: str | None, columns: Columns = DETECTED, *, pairs: bool = False) -> Table:
+    """Return at most 200 rows of a file, or a few English sentences, or pairs of them, when none is given."""
     if source is None:
-        return Table(list(SAMPLE_TEXTS), None, None, {}, "", "sample sentences")
+        seconds = [*SAMPLE_TEXTS[1:], SAMPLE_TEXTS[0]] if pairs else None
+        return Table(list(SAMPLE_TEXTS), seconds, None, {}, "", "sample sentences")
     table = read_table(source, columns=columns, split="validation", needs_label=None)
     return subset(table, min(200, len(table)), 0)
 

@@ -19,10 +19,12 @@ from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows
 from compressor.files import sha256_file, write_json
 from compressor.models.configuration import check_room
+from compressor.models.sentence_folder import lowers
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.packaging import baselines
 from compressor.recipe.recipe import FinetuneJob
 from compressor.recipe.sections import StageSection
+from compressor.refused import Refused
 from compressor.report.verdict import verdict_on_teacher
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
@@ -125,6 +127,11 @@ def _simple(prepared: Prepared, seed: int) -> dict[str, float]:
 def prepare(job: FinetuneJob) -> Prepared:
     """Read model and data and fill in what the user left open."""
     base = read_teacher(job.teacher.model_copy(update={"task": "feature-extraction"}))
+    if lowers(base.folder):
+        raise Refused(
+            f"--model {job.teacher.path}: sentence-transformers lower-cases texts for it (do_lower_case), which "
+            "transformers would not. Remove do_lower_case, or use a model whose tokenizer does so itself."
+        )
     kind = trainable_kind(job.task) if job.task else None
     several = () if kind and kind.several_labels else None
     learned: list[tuple[str, ...]] = []  # from the whole file: rows that are held out have the same labels

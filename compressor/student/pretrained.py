@@ -15,6 +15,7 @@ from compressor.files import hash_files
 from compressor.models.checkpoint import check_tokenizer, check_weights, tokenizer_config
 from compressor.models.configuration import check_config
 from compressor.models.families import family_of, shape_of
+from compressor.models.sentence_folder import model_folder
 from compressor.models.teacher import (
     TeacherInfo,
     auto_class_of,
@@ -79,7 +80,7 @@ def read_pretrained(path: str, teacher: TeacherSection, info: TeacherInfo) -> Pr
     """
     source = f"--pretrained {path}"
     with speaking_of(source):
-        folder = find_folder(path, None, teacher.offline, teacher.allow_pickle)
+        folder = model_folder(find_folder(path, None, teacher.offline, teacher.allow_pickle))
         config = _read_config(folder)
         shape = shape_of(config, n_labels=0)
         check_weights(folder, shape, teacher.allow_pickle)

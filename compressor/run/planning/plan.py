@@ -17,6 +17,7 @@ from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
 from compressor.models.configuration import check_room
+from compressor.models.cross_encoder import check_pairs
 from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
@@ -159,6 +160,7 @@ def plan(recipe: Recipe) -> Plan:
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
     takes_pair = (train if info.answers.reads_pairs else evaluation).pairs is not None
+    check_pairs(info.needs_pairs, train)
     is_scored = info.spec(pair=takes_pair).is_scored(evaluation)
     spec = info.spec(pair=takes_pair, scored=is_scored, metric=recipe.measure.metric)
     spec.check_rows(evaluation)
