@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data.columns import DETECTED, Columns
+from compressor.data.table import select
 from compressor.files import new_folder, read_json, write_json, write_text
 from compressor.models.checkpoint import cutting, tokenizer_config
 from compressor.models.cross_encoder import check_pairs
 from compressor.packaging.build import EXPORT_VERSION, export_graph, package_export, quantize_graph, scheme_of
+from compressor.packaging.original import compare_original, rows_to_compare
 from compressor.packaging.parity import Asked, compare_graphs, sample_rows
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import TeacherSection
@@ -101,6 +103,13 @@ def export_folder(
         settings = Asked(own, length, exported.inputs, info.truncation)
         predict = predictor(load_model(info, allow_pickle), own, length, info.pooling, info.truncation)
         parity, violations = compare_graphs(spec, predict, model_path, made, settings, table)
+        if info.saved_in is not None:
+            asked = select(table, rows_to_compare(table))
+            cut, pairs = max_length if length < info.max_length else None, asked.pairs if spec.reads_pairs else None
+            ours = predict(asked.texts, pairs)
+            scores = not info.pooling
+            found, missed = compare_original(info.saved_in, ours, asked.texts, pairs, scores=scores, cut=cut)
+            parity, violations = parity + found, violations + missed
         facts |= {"parity": parity, "violations": violations}
         write_json(part / "export.json", facts)
     sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}

@@ -6,7 +6,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from compressor.batches.outputs import predictor
 from compressor.data import splits
-from compressor.data.table import Table
+from compressor.data.table import Table, select
 from compressor.files import read_json, write_json
 from compressor.packaging import baselines
 from compressor.packaging.build import build_package, export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
+from compressor.packaging.original import compare_original, rows_to_compare
 from compressor.packaging.parity import Asked, compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.verdict import verdict
@@ -37,6 +38,7 @@ from exporters.package import package_bytes
 from exporters.shape import Scheme
 
 PARITY_ROWS = 200
+OF_STUDENT = "student to sentence-transformers"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Sources:
         predict = predictor(student, tokenizer, planned.max_length, info.pooling, info.truncation)
         ours = evaluate(predict, evaluation, tuned(predict, held_out, spec), teacher_outputs).metrics
         parities, missed = self._parities(predict)
+        for found, violations in self._beside_original(predict, teacher_outputs):
+            parities, missed = parities + found, missed + violations
         draft = self.write(part / "draft", {}, {"metrics": {}})
         package = runtime.load(draft, threads=measured.threads)
         answer = spec.head().answer
@@ -195,6 +199,20 @@ class Sources:
         graph, quantized = (self.journal.folder(step) / "model.onnx" for step in ("export", "quantize"))
         made = {self.planned.scheme.name: quantized}
         return compare_graphs(self.planned.spec, predict, graph, made, settings, table)
+
+    def _beside_original(
+        self, predict: Any, teacher_outputs: npt.NDArray[np.float32]
+    ) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
+        """Compare the teacher's answers and the student's with those that sentence-transformers gives."""
+        info, asked = self.planned.info, self.questions
+        if info.saved_in is None:
+            return
+        rows = rows_to_compare(asked)
+        table, scores = select(asked, rows), info.pooling is None
+        yield compare_original(info.saved_in, teacher_outputs[rows], table.texts, table.pairs, scores=scores)
+        if not scores:  # of a student that scores only transformers' own files are written
+            ours = predict(table.texts, None)
+            yield compare_original(self.model_dir, ours, table.texts, None, scores=False, step=OF_STUDENT)
 
     def _baselines(self, part: Path, reference: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
