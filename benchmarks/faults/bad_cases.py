@@ -8,6 +8,7 @@ from benchmarks.faults.bad_limits import LIMITS, PACKAGES, RECIPES
 from benchmarks.faults.bad_repeats import REPEATS
 from benchmarks.faults.bad_rows import ROWS as FOREIGN_ROWS
 from benchmarks.faults.bad_starts import STARTS
+from benchmarks.faults.bad_surroundings import SURROUNDINGS
 
 COMPRESS = "compress --teacher {teacher} --train {train} --eval {dev} --output {out}"
 ROWS = "compress --teacher {teacher} --train {here}/rows.tsv --eval {dev} --output {out}"
@@ -283,5 +284,6 @@ TEACHERS = [
 ]  # fmt: skip
 
 CASES = (
-    *DATA, *FOREIGN_ROWS, *OUTPUT, *TEACHERS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS, *LATE,
+    *DATA, *FOREIGN_ROWS, *OUTPUT, *TEACHERS, *SURROUNDINGS, *LIMITS, *STARTS, *REPEATS, *RECIPES, *PACKAGES, *LABELS,
+    *LATE,
 )  # fmt: skip
