@@ -167,14 +167,14 @@ def student_shape(
     max_bytes: int | None,
 ) -> "Choice":
     """Return the shape and bits that a run on these texts would get; the vocabulary in it is only a first guess."""
-    from compressor.run.planning import plan, sizing
+    from compressor.run.planning import rows, sizing
     from vocab.alphabet import least_size
 
     texts = [text for file in files.values() for text in file]
     if max_length is None:
         words = sorted(len(text.split()) for text in texts)
-        longest = words[int(plan.LENGTH_QUANTILE * (len(words) - 1))] + teacher.num_special_tokens_to_add(is_pair=False)
-        max_length = min(info.max_length, max(plan.MIN_LENGTH, math.ceil(longest * plan.FINER_CUT / 8) * 8))
+        longest = words[int(rows.LENGTH_QUANTILE * (len(words) - 1))] + teacher.num_special_tokens_to_add(is_pair=False)
+        max_length = min(info.max_length, max(rows.MIN_LENGTH, math.ceil(longest * rows.FINER_CUT / 8) * 8))
     is_given = None not in (student.layers, student.hidden, student.ffn)
     return sizing.choose(
         info.shape,

@@ -5,15 +5,11 @@ optimisation is filled in, and the bytes of the package and the time of training
 met, a label that the teacher does not know or a column that is not there stops the run here.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
-from compressor.data import splits
-from compressor.data.splits import read_rows
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
 from compressor.models.configuration import check_room
@@ -26,6 +22,7 @@ from compressor.refused import Refused
 from compressor.report import fold_certificates
 from compressor.run.planning import refusals, sizing
 from compressor.run.planning.kept_states import CachedStates, cached_states
+from compressor.run.planning.rows import fitting_length, read_data
 from compressor.run.planning.stage_defaults import effort, fill_stage
 from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
@@ -37,13 +34,6 @@ from vocab.alphabet import least_size
 from vocab.choosing import check_rule
 from vocab.surfaces import Kind
 from vocab.train import kind_of
-
-LENGTH_ROWS = 2000  # rows that decide the maximum length
-LENGTH_QUANTILE = 0.999
-FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
-MIN_LENGTH = 32
-HELD_OUT = 0.1  # of the training rows, for tasks that choose something on them
-FEWEST_HELD_OUT, MOST_HELD_OUT = 20, 2000
 
 
 @dataclass(frozen=True)
@@ -175,7 +165,7 @@ def plan(recipe: Recipe) -> Plan:
     check_room(recipe.teacher.max_length or longest, recipe.teacher.max_length is not None, tokenizer, is_pair)
     if vocabulary is not None:
         check_vocabulary(vocabulary, info, tokenizer, is_pair=is_pair, hides_words=hides_words)
-    max_length = recipe.teacher.max_length or _max_length(recipe, longest, train, tokenizer, vocabulary)
+    max_length = recipe.teacher.max_length or fitting_length(recipe, longest, train, tokenizer, vocabulary)
     kind = vocabulary.kind if vocabulary else recipe.vocab.kind or kind_of(tokenizer.to_str())
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
@@ -232,44 +222,6 @@ def _resolve(
             "stage": stages,
         }
     )
-
-
-def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table, Table | None]:
-    """Return rows to train on, to evaluate on and to choose on; labels are checked against the teacher's."""
-    section, needs_label = recipe.data, info.answers.needs_labels
-    needs = needs_label and (reads_labels or section.eval is None), needs_label
-    several = info.labels if info.answers.several_labels else None
-    train, evaluation = read_rows(
-        section, recipe.seed, offline=recipe.teacher.offline, needs_label=needs, several=several
-    )
-    if (train.pairs is None) != (evaluation.pairs is None) and needs_label:
-        raise Refused(
-            f"data: {section.train} holds {'one text' if train.pairs is None else 'two texts'} per row and "
-            f"{section.eval} does not. Name the columns with --text-column and --pair-column."
-        )
-    for table in (train, evaluation):
-        info.spec(pair=table.pairs is not None).targets(table)  # labels that the teacher does not know are refused
-    info.answers.check_training(train)
-    if not info.answers.tunes or train.labels is None or len(train) * HELD_OUT < FEWEST_HELD_OUT:
-        return train, evaluation, None
-    together = [train, evaluation] if train.source == evaluation.source else [train]
-    train, *rest = info.spec(pair=train.pairs is not None).settled(together)
-    evaluation = rest[0] if rest else evaluation
-    share = min(HELD_OUT, MOST_HELD_OUT / len(train))
-    train, held_out = splits.split_holdout(train, share, recipe.seed)
-    return train, evaluation, held_out
-
-
-def _max_length(
-    recipe: Recipe, longest: int, train: Table, tokenizer: Tokenizer, vocabulary: GivenVocabulary | None
-) -> int:
-    """Cover all but one in a thousand rows, with room for the finer cut of a small vocabulary that is not there yet."""
-    from compressor.batches.encoded import encode_rows
-
-    sample = splits.subset(train, min(LENGTH_ROWS, len(train)), recipe.seed)
-    lengths = encode_rows(vocabulary.tokenizer if vocabulary else tokenizer, sample, longest).lengths
-    finer = 1.0 if recipe.vocab.size == 0 or vocabulary else FINER_CUT
-    return int(min(longest, max(MIN_LENGTH, math.ceil(np.quantile(lengths, LENGTH_QUANTILE) * finer / 8) * 8)))
 
 
 def _choose(
