@@ -11,6 +11,7 @@ from compressor.data.columns import DETECTED, Columns
 from compressor.data.splits import check_rows
 from compressor.files import user_path
 from compressor.models.families import family_of
+from compressor.models.sentence_folder import model_folder
 from compressor.models.teacher import find_folder, read_config
 from compressor.models.vocabulary import speaking_of, vocabulary_file
 from compressor.scoring.registry import trainable_kind
@@ -60,7 +61,7 @@ def check_files(model: str, sources: Sequence[str], columns: Columns = DETECTED)
 def check_model(path: str) -> None:
     """Refuse a folder that is not there, and one without a model."""
     if (folder := _find(path)) is not None:
-        config = read_config(folder)
+        config = read_config(model_folder(folder))
         if "auto_map" not in config:
             family_of(str(config["model_type"]), for_export=True)
 

@@ -98,6 +98,8 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
                 held += group
     if not held and len(groups) > 1:
         held = next((members[-1] for members in classes.values() if len(members) > 1), [])
+    if not held and len(groups) > 1 and table.labels and isinstance(table.labels[0], tuple):
+        held = groups[-1]  # every row has a label of its own
     if not held:
         raise Refused(
             f"{table.source}: {len(table)} rows are too few to hold some out for evaluation. Give a file with --eval."

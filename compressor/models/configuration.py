@@ -5,7 +5,6 @@ characters, and ids with gaps, are refused. So are numbers for which no machine 
 a list of that many entries first.
 """
 
-import importlib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,7 +110,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 def is_architecture(model_type: str) -> bool:
     """Return whether transformers has an architecture of this name: it is no misspelling of another."""
     try:
-        known = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING_NAMES
-    except (ImportError, AttributeError):
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    except ImportError:
         return False
-    return model_type in known
+    return model_type in CONFIG_MAPPING_NAMES

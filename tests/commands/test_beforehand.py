@@ -15,7 +15,7 @@ done = CliRunner().invoke(main, sys.argv[1:])
 print(done.exit_code, "torch" in sys.modules, done.stderr)
 """
 WRONG = {
-    "compress --teacher {here}/none --train {rows}": "none does not exist. Check --teacher",
+    "compress --teacher {here}/none --train {rows}": "none does not exist. Did you mean",
     "compress --teacher {here} --train {rows}": "has no config.json",
     "compress --teacher {model} --train {here}/none.tsv": "none.tsv: does not exist",
     "compress --teacher {model} --train {rows} --eval {here}/none.tsv": "none.tsv: does not exist",

@@ -178,8 +178,8 @@ def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off() -> None:
         if any(f"{module}.".startswith("onnxruntime.") for module, _ in imports_of(path))
     }
     # its tools, inside a function of a module that has taken onnxruntime from the first
-    assert doors == {"exporters.measuring.ort", "edge_demo.runtime", "exporters.to_ort"}
-    assert "exporters.measuring.ort" in {module for module, _ in imports_of(MODULES["exporters.to_ort"])}
+    assert doors == {"exporters.measuring.ort", "edge_demo.runtime", "exporters.graph.to_ort"}
+    assert "exporters.measuring.ort" in {module for module, _ in imports_of(MODULES["exporters.graph.to_ort"])}
 
 
 def test_only_two_exporters_know_torch() -> None:

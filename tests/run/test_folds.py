@@ -60,7 +60,7 @@ def test_an_encoder_of_other_sizes_than_it_says_is_refused(base_dir: Path, plann
     weights[name] = weights[name][:48].clone()
     (tmp_path / "config.json").write_bytes((base_dir / "config.json").read_bytes())
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=rf"holds {name} of 48x32, config.json says 64x32\. .* download both again"):
+    with pytest.raises(ValueError, match=rf"hold {name} of 48x32, config.json says 64x32\. .* take both files"):
         load_classifier(tmp_path, planned.info)
 
 
