@@ -128,7 +128,19 @@ SAME: dict[str, tuple[str, bool, Change, int, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", SAME)
+# Together they take most of a minute: one of each sort is fast enough to be there always.
+OFTEN = (
+    "mean, unit length",
+    "cls, as it is",
+    "the model in 0_Transformer",
+    "a longer limit than the tokenizer's",
+    "lower case",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [each if each in OFTEN else pytest.param(each, marks=pytest.mark.slow) for each in SAME]
+)
 def test_the_float_package_answers_as_encode(plain: Path, tmp_path: Path, name: str) -> None:
     from sentence_transformers import SentenceTransformer
 

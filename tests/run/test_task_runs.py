@@ -122,6 +122,7 @@ def test_an_export_of_several_labels_answers_at_a_half(moods: tuple[Path, dict],
     assert runtime.load(tmp_path / "package").manifest["thresholds"] == [0.5] * 4
 
 
+@pytest.mark.slow
 def test_an_encoder_is_judged_by_what_its_queries_find(tiny_encoder_dir: Path, tiny_rows, tmp_path: Path) -> None:
     texts = [text for text, _ in make_rows(40, 5)]
     pairs = [(text, f"{text} indeed") for text in dict.fromkeys(texts)]
@@ -181,6 +182,7 @@ class Head(classification.Head):
 '''
 
 
+@pytest.mark.slow
 def test_a_kind_that_is_added_as_files_goes_the_whole_way_to_a_package(
     tiny_teacher_dir: Path, tiny_rows, tmp_path: Path
 ) -> None:
