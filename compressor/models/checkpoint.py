@@ -66,14 +66,18 @@ def check_tokenizer(folder: Path) -> None:
         raise FileNotFoundError(f"teacher: {folder} holds no tokenizer. Add its tokenizer.json to the folder.")
 
 
-def check_weights(folder: Path, shape: Shape, allow_pickle: bool) -> None:
-    """Refuse weights that are not there, not whole, pickled, an adapter's, or of another size than config.json says."""
+def check_adapter(folder: Path) -> None:
+    """Refuse a folder that holds an adapter, alone or beside a whole model."""
     if (folder / ADAPTER).is_file():
         raise Refused(
             f"teacher: {folder} holds an adapter ({ADAPTER}), expected a whole model: its weights are a change of "
             "another model's. Merge it first (peft: model.merge_and_unload(), then save_pretrained into a new folder), "
             f"or delete {ADAPTER} if the model beside it is meant without it."
         )
+
+
+def check_weights(folder: Path, shape: Shape, allow_pickle: bool) -> None:
+    """Refuse weights that are not there, not whole, pickled, or of another size than config.json says."""
     found = weight_files(folder)
     if not found:
         _check_pickles(folder, allow_pickle)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.files import hash_files, user_path
-from compressor.models.checkpoint import check_tokenizer, check_weights, checkpoint_json, truncation_side
+from compressor.models.checkpoint import check_adapter, check_tokenizer, check_weights, checkpoint_json, truncation_side
 from compressor.models.configuration import check_config, check_counts, named_labels
 from compressor.models.cross_encoder import check_activation, takes_pairs
 from compressor.models.families import Family, family_of, shape_of
@@ -234,6 +234,7 @@ def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return ``config.json`` of a checkpoint."""
     path = folder / "config.json"
+    check_adapter(folder)
     if not path.is_file():
         raise FileNotFoundError(f"teacher: {folder} has no config.json. Give a folder saved by save_pretrained.")
     config = checkpoint_json(path)

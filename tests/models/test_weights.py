@@ -185,5 +185,9 @@ def test_a_configuration_of_another_model_is_refused_by_name(changes: dict, sent
 def test_an_adapter_is_refused_also_beside_a_whole_model(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", "bert")
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"holds an adapter .* Merge it first .*merge_and_unload"):
-        info_of(folder)
+    for name in ("whole", "alone"):
+        if name == "alone":
+            (folder / "config.json").unlink()
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(ValueError, match=r"holds an adapter .* Merge it first .*merge_and_unload"):
+            info_of(folder)
