@@ -93,6 +93,8 @@ def export_model(
     """
     head = load_head(kind)
     config = _checked_config(model_dir, head, max_length, pooling)
+    if head.has_layer and not max(head.fewest_labels, 1) <= config.num_labels <= (head.n_values or config.num_labels):
+        raise Refused(f"export: {model_dir} has {config.num_labels} labels, which is not a model for {kind}.")
     model = _load(model_dir, head, allow_pickle)
     names = ["input_ids", "attention_mask"]
     accepts = inspect.signature(model.forward).parameters

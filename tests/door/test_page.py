@@ -29,5 +29,5 @@ def test_the_code_runs_in_order(tmp_path, monkeypatch, capsys):
     assert shared["made"].violations == [] and (tmp_path / ".small.inputs").is_dir()
     names = {path.name for path in tmp_path.iterdir()}
     written = {"out", "small", ".small.inputs", "tagger", "tags", ".tags.inputs", "finer", "exported"}
-    assert names == {"teacher", "train.tsv", "dev.tsv", *written}
+    assert names == {"teacher", "several", "train.tsv", "dev.tsv", *written}
     assert set(shared["tags"].package.manifest["labels"]) == set(shared["topics"])

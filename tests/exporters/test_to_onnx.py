@@ -190,6 +190,14 @@ def test_what_cannot_be_exported_is_refused(changes: dict, message: str, classif
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_of_other_labels_than_its_kind_has_is_refused(classifier: Exported, tmp_path: Path):
+    with pytest.raises(ValueError, match="has 3 labels, which is not a model for regression"):
+        export_model(classifier.model_dir, tmp_path / "x.onnx", "regression", MAX_LENGTH)
+    score = save(BertForSequenceClassification, BertConfig(**BERT, num_labels=1), tmp_path / "score")
+    with pytest.raises(ValueError, match="has 1 labels, which is not a model for classification"):
+        export_model(score, tmp_path / "x.onnx", "classification", MAX_LENGTH)
+
+
 def test_positions_of_roberta_start_behind_the_padding_id(embedder: Exported, tmp_path: Path):
     with pytest.raises(ValueError, match=r"max_length 17 is outside 2..16"):
         export_model(embedder.model_dir, tmp_path / "x.onnx", "embedding", 17, Pooling("cls", False))
@@ -232,7 +240,8 @@ def test_every_family_answers_as_torch_does(name: str, tmp_path: Path):
 
     model_class, config, pad = FAMILIES[name]
     model_dir = save(model_class, config, tmp_path / "model")
-    result = export_model(model_dir, tmp_path / "model.onnx", "classification", MAX_LENGTH)
+    kind = "regression" if name == "regression" else "classification"
+    result = export_model(model_dir, tmp_path / "model.onnx", kind, MAX_LENGTH)
     assert ("token_type_ids" in result.inputs) == (name in ("electra", "regression", "relu"))
     assert result.outputs == (("logits",) if name == "regression" else ("logits", "probabilities"))
     optimize(tmp_path / "model.onnx", tmp_path / "model.onnx")
