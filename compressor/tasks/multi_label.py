@@ -175,8 +175,9 @@ class Task(contract.TaskSpec):
         weights = np.zeros((features.shape[1], len(self.labels)), dtype=np.float32)
         bias = np.where(right.all(axis=0), -NEVER, NEVER).astype(np.float32)  # of labels that all rows or none have
         for label in np.flatnonzero(right.any(axis=0) & ~right.all(axis=0)):
-            linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3, random_state=seed)
-            linear.fit(features, right[:, label])
+            # Of few rows in many: a solver that stops early, as lbfgs in single precision does, loses points here.
+            linear = LogisticRegression(C=10.0, solver="liblinear", random_state=seed)
+            linear.fit(features.astype(np.float64), right[:, label])
             weights[:, label], bias[label] = linear.coef_[0], linear.intercept_[0]
         return weights, bias
 
