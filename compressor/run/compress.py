@@ -213,6 +213,7 @@ def _check(planned: Plan, part: Path) -> None:
 def _train(planned: Plan, journal: Journal, data_key: dict[str, Any], trackers: tuple[str, ...]) -> str:
     """Run the training stages one after the other and return the name of the last."""
     before, out_dir = "student", journal.steps_dir.parent
+    of_task = planned.spec.modules()
     for number, stage in enumerate(planned.stages, start=1):
         name = f"train-{number}-{stage.method.name}"
         inputs = {
@@ -222,11 +223,10 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any], trackers: 
         }
         tracking = Tracking(trackers, f"{out_dir}/{name}", out_dir / LOGS / name) if trackers else None
         work = partial(student_steps.run_stage, planned, journal, before, number, tracking=tracking)
-        of_task = planned.spec.modules()
         after: tuple[str, ...] = (before, "vocab", "teacher")
-        if stage.wants.folds:
-            inputs_of_folds = {**data_key, **fold_key(planned, number)}
-            judge, of_folds = partial(run_folds, planned, number), ("compressor.methods.finetune", *of_task)
+        if wanted := stage.wants.folds:
+            inputs_of_folds = {**data_key, **fold_key(planned, wanted)}
+            judge, of_folds = partial(run_folds, planned, wanted), ("compressor.methods.finetune", *of_task)
             journal.step(
                 fold_step(number), inputs_of_folds, (), judge, resumes=True, on_every_process=True, uses=of_folds,
                 shared=True,

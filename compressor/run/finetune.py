@@ -30,7 +30,7 @@ from compressor.run.journal import Journal, is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.run.progress import quiet_libraries, step_bar
 from compressor.scoring.contract import TaskSpec
-from compressor.scoring.evaluate import evaluate
+from compressor.scoring.evaluate import Predict, evaluate
 from compressor.scoring.registry import load_kind, trainable_kind
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
@@ -94,10 +94,7 @@ def finetune(
     folder = journal.step("model", inputs, (), work, resumes=True, on_every_process=True, uses=uses)
     if not is_first_process():
         return result
-    tokenizer = load_tokenizer(folder / "model")._tokenizer
-    model, side = load_classifier(folder / "model", prepared.info), prepared.info.truncation
-    predict = predictor(model, tokenizer, prepared.max_length, None, side)
-    metrics = evaluate(predict, prepared.evaluation, prepared.spec).metrics
+    metrics = evaluate(trained_predictor(prepared, folder / "model"), prepared.evaluation, prepared.spec).metrics
     result = {
         "version": 1,
         "model": str(out_dir),
@@ -197,6 +194,15 @@ def train_model(
     tokenizer.save_pretrained(part / "model")
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
     discard(part / "work")
+
+
+def trained_predictor(prepared: Prepared, folder: Path) -> Predict:
+    """Return the function from texts (and pairs) to outputs of the model in ``folder``, which ``train_model`` made.
+
+    Texts are cut where those that it learned were.
+    """
+    model, tokenizer = load_classifier(folder, prepared.info), load_tokenizer(folder)._tokenizer
+    return predictor(model, tokenizer, prepared.max_length, None, prepared.info.truncation)
 
 
 def load_classifier(folder: Path, info: TeacherInfo, seed: int = 0) -> Any:

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor.batches.outputs import predictor
 from compressor.data.splits import fold_numbers
 from compressor.data.table import select
 from compressor.files import written_whole
-from compressor.models.teacher import load_tokenizer
 from compressor.recipe.sections import StageSection
-from compressor.run.finetune import Prepared, load_classifier, train_model
+from compressor.run.finetune import Prepared, train_model, trained_predictor
 from compressor.run.journal import is_first_process
 from compressor.run.planning.stage_defaults import fill_finetuning
 from compressor.student.pretrained import read_base
@@ -39,18 +37,14 @@ def fold_step(number: int) -> str:
     return f"folds-{number}"
 
 
-def fold_key(planned: "Plan", number: int) -> dict[str, Any]:
+def fold_key(planned: "Plan", wanted: Folds) -> dict[str, Any]:
     """Return what that step depends on beside the rows and the teacher: the pretrained model, and how it is taught."""
-    wanted = planned.stages[number - 1].wants.folds
-    assert wanted is not None
     base = read_base(wanted.base, planned.resolved.teacher, planned.info).hashes
     return {**wanted._asdict(), "base": base, "seed": planned.resolved.seed}
 
 
-def run_folds(planned: "Plan", number: int, part: Path) -> None:
-    """Write what the teachers of stage ``number`` say of all training rows."""
-    wanted = planned.stages[number - 1].wants.folds
-    assert wanted is not None
+def run_folds(planned: "Plan", wanted: Folds, part: Path) -> None:
+    """Write what the teachers that a stage wants say of all training rows."""
     outputs = out_of_fold_outputs(planned, wanted, part)
     if is_first_process():
         np.save(part / OUTPUTS, outputs)
@@ -96,7 +90,6 @@ def out_of_fold_outputs(planned: "Plan", wanted: Folds, folder: Path) -> npt.NDA
 
 def _answer(prepared: Prepared, model_dir: Path, path: Path) -> None:
     """Write the outputs of a fold's teacher on the rows that it has not seen."""
-    tokenizer = load_tokenizer(model_dir)._tokenizer
-    predict = predictor(load_classifier(model_dir, prepared.info), tokenizer, prepared.max_length, None)
+    predict = trained_predictor(prepared, model_dir)
     with written_whole(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, predict(prepared.evaluation.texts, prepared.evaluation.pairs))

@@ -1,6 +1,7 @@
 """Teachers that have not seen the rows they judge: what they are made from, how they go on, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from compressor.batches.outputs import predictor
 from compressor.methods.teacher_predictions import CLASSES, counts, ptp_labels
+from compressor.models.teacher import load_tokenizer
 from compressor.run import finetune, folds
 from compressor.run.compress import compress
 from compressor.run.finetune import load_classifier
@@ -92,6 +95,30 @@ def test_a_killed_fold_goes_on_at_its_checkpoint_and_answers_the_same(
     assert np.array_equal(folds.out_of_fold_outputs(planned, options, tmp_path / "stopped"), whole)
     assert steps[:n_done] == wanted[:n_done] and n_done <= len(steps) < len(wanted) + 2
     assert steps[n_done][0] == "teacher 2 of 2" and steps[n_done][1] > 1
+
+
+def test_a_teacher_that_cuts_on_the_left_answers_its_fold_with_the_end_of_the_texts(
+    base_dir: Path, tiny_teacher_dir: Path, tiny_rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutting = tmp_path / "cutting"
+    shutil.copytree(base_dir, cutting)
+    settings = json.loads((cutting / "tokenizer_config.json").read_text(encoding="utf-8"))
+    cuts = {**settings, "truncation_side": "left", "model_max_length": 6}
+    (cutting / "tokenizer_config.json").write_text(json.dumps(cuts), encoding="utf-8")
+    stage = stages(**BASE_OPTIONS, base=str(cutting))
+    planned = plan(make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, stage=stage))
+    answer, compared = folds._answer, []
+
+    def watched(prepared: Any, model_dir: Path, path: Path) -> None:
+        answer(prepared, model_dir, path)
+        tokenizer, rows = load_tokenizer(model_dir)._tokenizer, prepared.evaluation
+        for side in ("left", "right"):
+            predict = predictor(load_classifier(model_dir, prepared.info), tokenizer, 6, None, side)
+            compared.append(np.array_equal(np.load(path), predict(rows.texts, rows.pairs)))
+
+    monkeypatch.setattr(folds, "_answer", watched)
+    folds.out_of_fold_outputs(planned, planned.stages[0].wants.folds, tmp_path / "folds")
+    assert compared == [True, False] * 2
 
 
 @pytest.mark.slow

@@ -64,6 +64,6 @@ class Prepared:
         def work(part: Path) -> None:
             student_steps.run_stage(self.planned, self.journal, "student", 1, part)
 
-        if self.planned.stages[0].wants.folds:
-            self.journal.step(fold_step(1), {}, (), lambda part: run_folds(self.planned, 1, part), resumes=True)
+        if wanted := self.planned.stages[0].wants.folds:
+            self.journal.step(fold_step(1), {}, (), lambda part: run_folds(self.planned, wanted, part), resumes=True)
         return self.journal.step(name, {}, ("student",), work, resumes=True)
