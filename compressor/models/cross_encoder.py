@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from compressor.data.table import Table
 from compressor.models.sentence_folder import MAIN, SCORES, Surroundings, read_main
 from compressor.refused import Refused
+from compressor.scoring.metrics import n_labels_of
 
 logger = logging.getLogger(__name__)
 # The functions over the logits that give a kind's answers, by their names in torch; the first is what a package does.
@@ -82,5 +83,4 @@ def _activation(around: Surroundings, config: Mapping[str, Any]) -> Activation |
     for where, path in given:
         if isinstance(path, str) and path.startswith("torch."):  # others are code, which is not run without trust
             return Activation(path.rsplit(".", 1)[-1], True, where)
-    n_labels = len(config.get("id2label") or ()) or int(config.get("num_labels", 2))
-    return Activation("Sigmoid" if n_labels == 1 else "Identity", False, given[0][0])
+    return Activation("Sigmoid" if n_labels_of(config) == 1 else "Identity", False, given[0][0])
