@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from compressor.batches.teacher_cache import TeacherCache
+from compressor.batches.teacher_cache import TeacherCache, VariedCache
 from compressor.data.table import Table
 from vocab.comparing.align import align_batch
 
@@ -25,20 +25,30 @@ Side = Literal["right", "left"]  # where a text that is too long loses tokens
 CHUNK = 4096  # rows encoded at a time: bounds memory on long texts
 LONG_CHARACTERS = 100  # per token of the limit: pairs beyond are cut without the help of ``tokenizers``
 MEGA_BATCH = 32  # batches whose rows are sorted by length together
+VARIED = 0.5  # share of the visits that see a variation of the row
 
 
 class EncodedRows(NamedTuple):
-    """Token ids, segment ids and words of all rows, one flat array each; row i is ``[starts[i]:starts[i + 1]]``."""
+    """Token ids, segment ids and words of all rows, one flat array each; row i is ``[starts[i]:starts[i + 1]]``.
+
+    Behind the rows may stand variations of them, round by round: those of row i are i + n_rows, i + 2 n_rows, ...
+    """
 
     ids: npt.NDArray[np.int32]
     segments: npt.NDArray[np.int8]
     words: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
+    n_variations: int = 0  # of each row
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each row."""
+        """Tokens of each row, and of each variation."""
         return np.diff(self.starts)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are, variations aside."""
+        return (len(self.starts) - 1) // (1 + self.n_variations)
 
 
 def encode_rows(tokenizer: Tokenizer, table: Table, max_length: int, side: Side = "right") -> EncodedRows:
@@ -131,7 +141,7 @@ class Collator:
         pad_id: int,
         has_segments: bool,
         labels: npt.NDArray[np.generic] | None = None,
-        teacher: TeacherCache | None = None,
+        teacher: TeacherCache | VariedCache | None = None,
         has_words: bool = False,
     ) -> None:
         self.rows, self.pad_id, self.has_segments, self.labels = rows, pad_id, has_segments, labels
@@ -164,14 +174,16 @@ class Collator:
 class LengthSampler(Sampler[int]):
     """Shuffle, then sort by length within windows of ``MEGA_BATCH`` batches, then shuffle the batches.
 
-    The order depends on the seed and the epoch only, so that a resumed run sees the same batches.
+    Where rows have variations, about ``VARIED`` of them are visited as one, another every time. All depends on the seed
+    and the epoch only, so that a resumed run sees the same batches.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int64], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: npt.NDArray[np.int64], batch_size: int, seed: int, n_variations: int = 0) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        self.n_variations, self.n_rows = n_variations, len(lengths) // (1 + n_variations)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.n_rows
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -179,7 +191,7 @@ class LengthSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(len(self.lengths))
+        order = self._varied(rng.permutation(self.n_rows))
         window = self.batch_size * MEGA_BATCH
         batches: list[npt.NDArray[np.int64]] = []
         for start in range(0, len(order), window):
@@ -191,6 +203,14 @@ class LengthSampler(Sampler[int]):
         shuffled = [full[index] for index in rng.permutation(len(full))] + rest
         rows = np.concatenate(shuffled).tolist()
         return (Visit.at(row, self.epoch, self.epoch + place / len(rows)) for place, row in enumerate(rows))
+
+    def _varied(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows, or variations in the place of some."""
+        if not self.n_variations:
+            return rows
+        is_varied = np.random.default_rng((self.seed, self.epoch, 1)).random(len(rows)) < VARIED
+        turn = 1 + (self.epoch + rows) % self.n_variations
+        return np.where(is_varied, rows + turn * self.n_rows, rows)
 
 
 def pad(arrays: Sequence[npt.NDArray[np.generic]], fill: int) -> Tensor:

@@ -24,6 +24,39 @@ def word_means(hidden: Tensor, words: Tensor, n_words: int) -> tuple[Tensor, Ten
     return sums / counts.clamp(min=1).unsqueeze(-1), counts > 0
 
 
+class UnitMeans:
+    """Which of our tokens make up each unit of the other model, worked out once for all layers."""
+
+    def __init__(self, words: Tensor, units: Tensor) -> None:
+        """Pair the two cuts of a text.
+
+        Args:
+            words: word of each of our tokens, negative for none (batch, tokens).
+            units: words whose states the other model gives, negative for padding (batch, units).
+        """
+        n_words = int(max(units.max(), words.max())) + 1
+        rows = torch.arange(len(words), device=words.device).unsqueeze(1) * n_words
+        is_word = words >= 0
+        places = (rows + words.clamp(min=0))[is_word]  # of our tokens among all rows' words (our tokens,)
+        n_tokens = torch.bincount(places, minlength=len(words) * n_words)
+        wanted = rows + units.clamp(min=0)
+        self.found = (units >= 0) & (n_tokens[wanted] > 0)  # (batch, units): those that our cut has too
+        chosen = wanted[self.found]
+        slots = torch.full_like(n_tokens, -1)
+        slots[chosen] = torch.arange(len(chosen), device=words.device)
+        target = slots[places]
+        is_used = target >= 0
+        self.tokens = is_word.flatten().nonzero().squeeze(1)[is_used]
+        self.target, self.counts = target[is_used], n_tokens[chosen].unsqueeze(-1)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the mean states (found units, width), in float32 at least, from (batch, tokens, width)."""
+        kept = hidden.flatten(0, 1).index_select(0, self.tokens)
+        kept = kept.to(torch.promote_types(hidden.dtype, torch.float32))
+        sums = kept.new_zeros(len(self.counts), kept.shape[1]).index_add(0, self.target, kept)
+        return sums / self.counts
+
+
 def word_attention(attention: Tensor, words: Tensor, n_words: int) -> Tensor:
     """Return how much each word attends to each other word (batch, n_words, n_words): rows of words sum to at most 1.
 

@@ -49,7 +49,12 @@ class TeacherCache:
 
     def outputs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return (rows, classes or width)."""
-        return np.stack([self.shards[row // SHARD_ROWS].output[row % SHARD_ROWS] for row in rows])
+        return np.stack([self.output(row) for row in rows])
+
+    def output(self, row: int) -> npt.NDArray[np.float32]:
+        """Return one row's (classes or width,)."""
+        found: npt.NDArray[np.float32] = self.shards[row // SHARD_ROWS].output[row % SHARD_ROWS]
+        return found
 
     def states(self, rows: Sequence[int]) -> tuple[Tensor, list[npt.NDArray[np.int32]]]:
         """Return the states padded to (rows, units, layers, width) and the units of each row."""
@@ -69,6 +74,48 @@ class TeacherCache:
         places = list(self.first_places)
         found = [self.shards[row // SHARD_ROWS].first[row % SHARD_ROWS][places] for row in rows]
         return torch.from_numpy(np.stack(found))
+
+
+@dataclass(frozen=True)
+class VariedCache:
+    """The cached outputs of rows, and of the variations that stand behind them: of these the outputs alone."""
+
+    own: TeacherCache
+    varied: TeacherCache
+    n_rows: int  # variations aside
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Which hidden states are here."""
+        return self.own.layers
+
+    @property
+    def first_layers(self) -> tuple[int, ...]:
+        """Of which the first token's alone is read: none, for variations have no states."""
+        return ()
+
+    def outputs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return (rows, classes or width)."""
+        n_rows = self.n_rows
+        return np.stack([self.own.output(row) if row < n_rows else self.varied.output(row - n_rows) for row in rows])
+
+    def first(self, rows: Sequence[int]) -> Tensor:
+        """Return nothing: variations have no states."""
+        raise AssertionError("first_layers is empty")
+
+    def states(self, rows: Sequence[int]) -> tuple[Tensor, list[npt.NDArray[np.int32]]]:
+        """Return states and units as ``TeacherCache`` does; a variation has one unit, which is none."""
+        places = [place for place, row in enumerate(rows) if row < self.n_rows]
+        units = [np.full(1, -1, dtype=np.int32) for _ in rows]
+        if not places:
+            width = self.own.shards[0].states.shape[1:]
+            return torch.zeros(len(rows), 1, *width, dtype=torch.float16), units
+        found, own_units = self.own.states([rows[place] for place in places])
+        for place, own in zip(places, own_units, strict=True):
+            units[place] = own
+        states = found.new_zeros(len(rows), *found.shape[1:])
+        states[places] = found
+        return states, units
 
 
 def spread_layers(n_layers: int, n_wanted: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ plain student, and ``compressor.inherit.fold`` certifies it.
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from compressor.inherit.fold import certify
 from compressor.inherit.learned import MapSet
 from compressor.refused import Refused
 from compressor.training import objective as base
-from compressor.training.contract import Context, MethodOptions
+from compressor.training.contract import Context, MethodOptions, Situation
 from compressor.training.registry import build_options, load_method
 from exporters.shape import Shape
 
@@ -57,6 +57,11 @@ class LossOptions(MethodOptions):
                 f"recipe: [[stage]] option loss = {self.loss!r} makes weights out of weights itself, expected a method "
                 "with a loss of its own, such as 'distill'. Put the two in stages one after the other."
             )
+
+    def suited(self, given: Collection[str], situation: Situation) -> dict[str, Any]:
+        """Return the inner method's options with those that it leaves to the situation."""
+        suited = build_options(self.loss, self.loss_options).suited(self.loss_options, situation)
+        return {"loss_options": {**self.loss_options, **suited}} if suited else {}
 
     @property
     def inner(self) -> tuple[str, dict[str, Any]]:

@@ -10,15 +10,19 @@ label by itself, summed. The teacher is not here at all: its outputs come from t
 own cut of the text. Refuses nothing that a teacher of the supported families can do.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from compressor.models.families import n_passes
 from compressor.scoring.contract import Weights
 from compressor.training import objective as base
-from compressor.training.contract import Context, MethodOptions, Wants, model_inputs
+from compressor.training.contract import Context, MethodOptions, Situation, Wants, model_inputs
 from compressor.training.imitation import Imitation, without_dropout
+
+OFTEN, DROPOUT = 3.0, 0.1  # from so many epochs on
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,24 @@ class Options(MethodOptions):
     hidden: float = 1.0
     embedding: float = 1.0
     similarity: float = 10.0
-    dropout: float = 0.0  # while training; the cached targets are those of a teacher without it
+    dropout: float = 0.0  # while training; the plan says 0.1 for three epochs or more, where it is not given
     layers: int = 2  # how many of the teacher's layers are cached and compared, evenly spaced, the last among them
 
     def wants(self) -> Wants:
         """Return what a stage with this loss wants of the run."""
-        return Wants(word_layers=self.layers if self.hidden > 0 else 0, labels=bool(self.labels))
+        is_free = not self.labels
+        return Wants(word_layers=self.layers if self.hidden > 0 else 0, labels=not is_free, varies=is_free)
+
+    def suited(self, given: Collection[str], situation: Situation) -> dict[str, Any]:
+        """Return the dropout: some where rows are seen often and answers are few numbers."""
+        is_often = situation.epochs >= OFTEN and situation.has_head
+        return {} if "dropout" in given else {"dropout": DROPOUT if is_often else 0.0}
 
 
 class Objective(base.Objective):
     """The student and the projections that training needs."""
+
+    keeps_best = True
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ from compressor.scoring.losses import unit_mse
 from compressor.training import objective as base
 from compressor.training.contract import Context, Depths, MethodOptions, Wants, check_choice, check_shares, model_inputs
 from compressor.training.imitation import Imitation, without_dropout
+from compressor.training.projection import Projection
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12
@@ -103,6 +104,8 @@ class Options(MethodOptions):
 class Objective(base.Objective):
     """The student and the projections that training needs."""
 
+    keeps_best = True
+
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()
         self.student, self.beta = context.student, options.beta
@@ -114,8 +117,10 @@ class Objective(base.Objective):
         self.passes = [run for run, _ in pairs]
         self.places = [context.teacher_first_layers.index(layer + 1) for _, layer in pairs]  # in teacher_first
         self.projections = nn.ModuleList(
-            nn.Identity() if width == context.teacher_hidden else nn.Linear(width, context.teacher_hidden)
-            for _ in pairs
+            nn.Identity()
+            if width == context.teacher_hidden
+            else Projection(f"first/{run}-{layer}", width, context.teacher_hidden)
+            for run, layer in pairs
         )
         weights = Weights(
             logits=options.alpha,
@@ -148,8 +153,11 @@ class Objective(base.Objective):
             teacher_first: (batch, cached layers, teacher width).
         """
         states = [hidden_states[run + 1][:, 0] for run in self.passes]
-        ours = [projection(each) for projection, each in zip(self.projections, states, strict=True)]
         theirs = teacher_first[:, self.places]  # (batch, pairs, teacher width)
+        ours = [
+            projection.beside(each, theirs[:, place].to(each.dtype)) if isinstance(projection, Projection) else each
+            for place, (projection, each) in enumerate(zip(self.projections, states, strict=True))
+        ]
         stacked = torch.stack(ours, dim=1)
         exact = torch.promote_types(stacked.dtype, torch.float32)  # autocast's bfloat16 is too coarse to subtract
         return unit_mse(stacked.to(exact), theirs.to(exact))

@@ -35,17 +35,16 @@ def soft_binary_cross_entropy(student: Tensor, teacher: Tensor, temperature: flo
     return (terms - least) / len(student) * temperature**2
 
 
-def normalized_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean squared distance of unit vectors over the positions in ``mask``, times 1 (Pea-KD, PKD).
+def unit_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared distance of unit vectors, mean over positions (Pea-KD, PKD): 2 - 2 cos.
 
     Args:
-        student: states (..., width).
-        teacher: states (..., width).
-        mask: which positions count (...).
+        student: states (positions, width).
+        teacher: states (positions, width).
     """
-    distance = (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1)
-    weight = mask.to(distance.dtype)
-    return (distance * weight).sum() / weight.sum().clamp(min=1)
+    if not len(student):
+        return student.sum()  # 0, and still a function of the states
+    return 2 - 2 * F.cosine_similarity(student.float(), teacher.float(), dim=-1, eps=1e-12).mean()
 
 
 def unit_mse(student: Tensor, teacher: Tensor) -> Tensor:

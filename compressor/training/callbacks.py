@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import TrainerCallback
 from transformers import TrainerControl as Control
@@ -17,11 +18,13 @@ from transformers import TrainerState as State
 from transformers import TrainingArguments as Arguments
 
 from compressor.batches.encoded import LengthSampler
-from compressor.files import write_text
+from compressor.files import write_text, written_whole
 from compressor.training.objective import Objective
 
 MAX_GRAD_NORM = 1.0
 COMPLETE = "complete.json"  # written last into a checkpoint: without it the folder is half-written
+BEST = "best.safetensors"  # the state with the best score on held-out rows
+HELD_OUT = "held_out"  # that score in the log
 
 
 class Watched(Protocol):
@@ -47,9 +50,10 @@ class StageCallback(TrainerCallback):
         progress: Callable[[int, int], None],
         evaluate_every: int | None,
         save_seconds: float,
+        keep: Callable[[Objective], float] | None = None,
     ) -> None:
         self.objective, self.metrics_path, self.evaluate, self.progress = objective, metrics_path, evaluate, progress
-        self.evaluate_every, self.save_seconds = evaluate_every, save_seconds
+        self.evaluate_every, self.save_seconds, self.keep = evaluate_every, save_seconds, keep
         self.saved_at = 0.0
         self.trainer: Watched | None = None
 
@@ -99,9 +103,11 @@ class StageCallback(TrainerCallback):
         self.objective.after_step(kwargs["optimizer"])
 
     def on_epoch_end(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
-        """Evaluate, unless that goes by steps."""
+        """Evaluate, unless that goes by steps, and keep the state if none before was better on held-out rows."""
         if self.evaluate_every is None:
             self._score(state)
+        if self.keep is not None and state.is_world_process_zero:
+            self._keep(self.keep, state)
 
     def on_log(self, args: Arguments, state: State, control: Control, **kwargs: Any) -> None:
         """Rewrite metrics.jsonl from the state, so that a resumed run repeats no line."""
@@ -124,6 +130,29 @@ class StageCallback(TrainerCallback):
             if folder != newest:
                 (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _keep(self, judge: Callable[[Objective], float], state: State) -> None:
+        """Write the state beside the checkpoints; of two that are as good, the later one has seen more.
+
+        What lies there may be of a later epoch than the checkpoint that a killed run goes on at: it is made again, as
+        it was, before it is asked for.
+        """
+        self.objective.eval()
+        score = round(judge(self.objective), 6)
+        self.objective.train()
+        before = [entry[HELD_OUT] for entry in state.log_history if HELD_OUT in entry]
+        if all(score >= other for other in before):
+            with written_whole(self.metrics_path.with_name(BEST)) as unfinished:
+                save_model(self.objective, str(unfinished))
+        state.log_history.append({"step": state.global_step, "epoch": state.epoch, HELD_OUT: score})
+        assert self.trainer is not None
+        self.trainer.report({HELD_OUT: score})
+
+    def restore(self) -> None:
+        """Put the best state back, where one was kept."""
+        path = self.metrics_path.with_name(BEST)
+        if self.keep is not None and path.is_file():
+            load_model(self.objective, str(path))
 
     def _score(self, state: State) -> None:
         """Evaluate the student on the rows the caller chose."""

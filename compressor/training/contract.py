@@ -6,6 +6,7 @@ whose ``forward(**batch)`` returns named loss terms, already weighted; the train
 ``compressor.training.registry`` finds it by its file name.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,6 +74,16 @@ class Wants(NamedTuple):
     mask_token: bool = False  # it learns from hidden words
     teacher_share: float = 1.0  # of the rows that a live teacher reads, for the estimate of the time
     folds: Folds | None = None  # the teachers that label the rows out of fold
+    varies: bool = False  # it needs nothing of a row but the teacher's outputs: rows may vary from epoch to epoch
+
+
+class Situation(NamedTuple):
+    """What the plan knows of a stage when it makes explicit what its options leave open."""
+
+    width: int  # of the student
+    n_rows: int
+    epochs: float
+    has_head: bool  # the student answers in classes or scores, not in vectors
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,10 @@ class MethodOptions:
     def wants(self) -> Wants:
         """Return what a stage with this loss wants of the run."""
         return Wants()
+
+    def suited(self, given: Collection[str], situation: Situation) -> dict[str, Any]:  # Any: of any type
+        """Return values for options that are not ``given``, where they depend on the situation."""
+        return {}
 
     def first_layers(self, depths: Depths) -> tuple[int, ...]:
         """Return the teacher's hidden states (0: embeddings) whose first token batches carry, or refuse the depths."""

@@ -9,9 +9,9 @@
 Words are spans of the text, so that states can be compared although the two models cut them differently: a word's
 state is the mean over its pieces, its attention the mean over its pieces of the sum over the other word's; the first
 special token counts as one more word. When the widths differ, a learned linear map per layer brings our states to
-their width; it is dropped after training. Our layer i stands beside their layer at the same relative depth
-(PKD 1908.09355, TinyBERT 1909.10351). Nothing here knows where the other model's outputs come from: a cache, or a
-model that is trained alongside.
+their width (``compressor.training.projection``); it is dropped after training. Our layer i stands beside their layer
+at the same relative depth (PKD 1908.09355, TinyBERT 1909.10351). Nothing here knows where the other model's outputs
+come from: a cache, or a model that is trained alongside.
 """
 
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.batches.pooling import pool, word_attention, word_means
+from compressor.batches.pooling import UnitMeans, pool, word_attention, word_means
 from compressor.scoring.contract import Weights
-from compressor.scoring.losses import normalized_mse, word_kl
+from compressor.scoring.losses import unit_distance, word_kl
 from compressor.training.contract import Context
+from compressor.training.projection import Projection
 
 
 class Imitation(nn.Module):
@@ -47,12 +48,14 @@ class Imitation(nn.Module):
         self.layers = [max(1, round(layer * n_layers / n_teacher)) for layer in layers]
         same_width = width == context.teacher_hidden
         self.projections = nn.ModuleList(
-            nn.Identity() if same_width or weights.hidden <= 0 else nn.Linear(width, context.teacher_hidden)
-            for _ in layers
+            nn.Identity()
+            if same_width or weights.hidden <= 0
+            else Projection(f"words/{ours}-{theirs}", width, context.teacher_hidden)
+            for ours, theirs in zip(self.layers, layers, strict=True)
         )
-        self.embedding_projection: nn.Module | None = None
+        self.embedding_projection: Projection | None = None
         if self.pooling is not None and weights.embedding > 0 and not same_width:
-            self.embedding_projection = nn.Linear(width, context.teacher_hidden, bias=False)
+            self.embedding_projection = Projection("embedding", width, context.teacher_hidden, bias=False)
 
     @classmethod
     def of_teacher(cls, context: Context, weights: Weights) -> "Imitation":
@@ -78,7 +81,8 @@ class Imitation(nn.Module):
                 ``labels``, the targets of the task.
         """
         ours = output.logits if self.pooling is None else pool(output.last_hidden_state, mask, self.pooling)
-        terms = self.spec.imitation_terms(ours, batch, self.weights, self.embedding_projection)
+        brought = None if self.embedding_projection is None else self.embedding_projection.beside
+        terms = self.spec.imitation_terms(ours, batch, self.weights, brought)
         return terms | self.state_terms(output, words, batch)
 
     def state_terms(self, output: Any, words: Tensor | None, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,15 +99,15 @@ class Imitation(nn.Module):
         return terms
 
     def _hidden_term(self, hidden_states: tuple[Tensor, ...], words: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return the mean over layers and words; states without a word of the other model's are left out."""
         units = batch["teacher_units"]  # (batch, units): word of each of the teacher's states, -1 for padding
-        n_words = int(max(units.max(), words.max())) + 1
-        positions = units.clamp(min=0)
+        means = UnitMeans(words, units)
+        theirs = batch["teacher_states"][means.found]  # (found, layers, teacher width)
         total = hidden_states[-1].new_zeros(()).float()
         for index, (layer, projection) in enumerate(zip(self.layers, self.projections, strict=True)):
-            ours, has_ours = word_means(hidden_states[layer].float(), words, n_words)  # (batch, words, width)
-            ours = ours.gather(1, positions.unsqueeze(-1).expand(-1, -1, ours.shape[-1]))  # (batch, units, width)
-            mask = (units >= 0) & has_ours.gather(1, positions)
-            total = total + normalized_mse(projection(ours), batch["teacher_states"][:, :, index], mask)
+            ours, wanted = means(hidden_states[layer]), theirs[:, index].float()
+            mapped = projection.beside(ours, wanted) if isinstance(projection, Projection) else ours
+            total = total + unit_distance(mapped, wanted)
         return total / max(len(self.layers), 1)
 
 

@@ -26,6 +26,7 @@ from compressor.batches.encoded import Collate, EncodedRows, LengthSampler, RowD
 from compressor.batches.outputs import has_fast_bfloat16
 from compressor.files import read_json
 from compressor.refused import Refused
+from compressor.training import projection
 from compressor.training.callbacks import COMPLETE, MAX_GRAD_NORM, StageCallback, clean_entry, last_checkpoint
 from compressor.training.objective import Objective
 from compressor.training.trackers import Tracking, tracked
@@ -75,8 +76,9 @@ class StageTrainer(Trainer):
         self.grad_norm: float | None = None  # of the last step, where the objective changes gradients before it
         self.term_sums: dict[str, float] = defaultdict(float)
         self.n_summed = 0
+        # The same order in parts or whole.
         n_rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        self.sampler = LengthSampler(rows.lengths, n_rows, optimisation.seed)  # the same order in parts or whole
+        self.sampler = LengthSampler(rows.lengths, n_rows, optimisation.seed, rows.n_variations)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:  # Trainer's own
         return self.sampler
@@ -150,18 +152,24 @@ def train_stage(
     evaluate: Callable[[Objective], dict[str, float]] | None,
     progress: Callable[[int, int], None],
     tracking: Tracking | None = None,
+    carried: frozenset[str] = frozenset(),
+    keep: Callable[[Objective], float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it."""
+    """Train ``objective`` in place and return the log; ``work_dir`` keeps checkpoints until the caller removes it.
+
+    The maps of the objective are solved for first (``compressor.training.projection``), but for those ``carried``.
+    With ``keep``, a score on rows that are held out, the objective ends as it was after the epoch that scored best.
+    """
     set_seed(optimisation.seed)
     _choose_attention(objective)
     metrics_path, every = work_dir / "metrics.jsonl", optimisation.evaluate_every
-    callback = StageCallback(objective, metrics_path, evaluate, progress, every, SAVE_SECONDS)
+    callback = StageCallback(objective, metrics_path, evaluate, progress, every, SAVE_SECONDS, keep)
     trainer = StageTrainer(
         rows=rows,
         optimisation=optimisation,
         model=objective,
-        args=_arguments(objective, len(rows.lengths), optimisation, work_dir, tracking),
-        train_dataset=RowDataset(len(rows.lengths)),
+        args=_arguments(objective, rows.n_rows, optimisation, work_dir, tracking),
+        train_dataset=RowDataset(rows.n_rows),
         data_collator=collate,
         callbacks=[callback],
     )
@@ -173,9 +181,13 @@ def train_stage(
         pending = read_json(checkpoint / COMPLETE)
         trainer.term_sums.update(pending["term_sums"])
         trainer.n_summed = pending["n_summed"]
+    else:
+        n_at_once = trainer.args.per_device_train_batch_size
+        projection.fit(objective, trainer.sampler, collate, carried, n_at_once)
     n_done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     with tracked(trainer, tracking, work_dir, n_done) if tracking else contextlib.nullcontext():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    callback.restore()
     objective.eval()
     return [clean_entry(entry) for entry in trainer.state.log_history]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.batches.pooling import word_means
-from compressor.scoring.losses import cosine_distance, normalized_mse, similarity_mse, soft_cross_entropy
+from compressor.scoring.losses import cosine_distance, similarity_mse, soft_cross_entropy, unit_distance
 
 
 def test_soft_cross_entropy_is_zero_for_equal_logits_and_its_gradient_too() -> None:
@@ -42,18 +42,18 @@ def test_word_means_equal_a_loop_over_words(n_rows: int, n_tokens: int, n_words:
                 torch.testing.assert_close(ours[row, word], members.mean(0))
 
 
-def test_normalized_mse_ignores_scale_and_masked_positions() -> None:
-    states = torch.randn(2, 3, 8)
-    mask = torch.tensor([[True, True, False], [True, False, False]])
-    other = states * 5
-    other[0, 2] = 100.0
-    assert normalized_mse(states, other, mask).item() == pytest.approx(0.0, abs=1e-6)
-    assert normalized_mse(states, -states, mask).item() == pytest.approx(4.0, abs=1e-5)
+def test_unit_distance_is_the_squared_distance_of_unit_vectors() -> None:
+    ours, theirs = torch.randn(7, 8), torch.randn(7, 8)
+    units = [torch.nn.functional.normalize(each, dim=-1) for each in (ours, theirs)]
+    expected = (units[0] - units[1]).square().sum(-1).mean()
+    torch.testing.assert_close(unit_distance(ours, theirs), expected)
+    assert unit_distance(ours, 5 * ours).item() == pytest.approx(0.0, abs=1e-6)
+    assert unit_distance(ours, -ours).item() == pytest.approx(4.0, abs=1e-5)
 
 
-def test_normalized_mse_of_nothing_is_zero_and_finite() -> None:
-    states = torch.randn(2, 3, 8, requires_grad=True)
-    loss = normalized_mse(states, torch.randn(2, 3, 8), torch.zeros(2, 3, dtype=torch.bool))
+def test_unit_distance_of_nothing_is_zero_and_finite() -> None:
+    states = torch.randn(0, 8, requires_grad=True)
+    loss = unit_distance(states, torch.randn(0, 8))
     loss.backward()
     assert loss.item() == 0.0
     assert states.grad is not None and torch.isfinite(states.grad).all()

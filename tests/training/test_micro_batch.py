@@ -9,6 +9,7 @@ import torch
 
 from compressor.commands.decisions import to_recipe
 from compressor.data.table import Table
+from compressor.models.families import shape_of
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import StageSection
 from compressor.run.finetune import prepare
@@ -104,9 +105,12 @@ def test_parts_of_different_sizes_are_refused(micro_batch: int, fits: int) -> No
 def test_a_batch_that_is_not_given_consists_of_whole_parts() -> None:
     texts = [f"text number {number}" for number in range(500)]
     table = Table(texts=texts, pairs=None, labels=None, columns={}, sha256="", source="")
-    whole = fill_stage(resolve(StageSection(method="distill")), True, table, 64).section
+    small = shape_of(context_of().student.config.to_dict(), 3)
+    how = {"is_copied": True, "has_head": True}
+    whole = fill_stage(resolve(StageSection(method="distill")), table, 64, small, small, **how).section
     assert whole.batch_size == 128 and whole.micro_batch is None
-    parts = fill_stage(resolve(StageSection(method="distill", micro_batch=12)), True, table, 64).section
+    in_twelves = resolve(StageSection(method="distill", micro_batch=12))
+    parts = fill_stage(in_twelves, table, 64, small, small, **how).section
     assert (parts.batch_size, parts.micro_batch) == (132, 12)
     assert StageSection.model_validate(parts.model_dump()) == parts
     assert [in_parts(32, None), in_parts(32, 12), in_parts(32, 100)] == [32, 36, 100]
@@ -115,7 +119,7 @@ def test_a_batch_that_is_not_given_consists_of_whole_parts() -> None:
 def test_a_teacher_is_fine_tuned_in_whole_parts_too(tiny_teacher_dir: Path, tiny_rows: Any) -> None:
     flags = {"model": str(tiny_teacher_dir), "train": str(tiny_rows.train), "method": ("finetune",), "micro_batch": 12}
     prepared = prepare(recipes.finetune_job(to_recipe(flags)))
-    assert (prepared.stage.batch_size, prepared.stage.micro_batch) == (36, 12)
+    assert (prepared.stage.batch_size, prepared.stage.micro_batch) == (12, 12)
 
 
 def test_a_stage_says_all_of_its_optimisation() -> None:
