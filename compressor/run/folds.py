@@ -71,7 +71,8 @@ def out_of_fold_outputs(planned: "Plan", wanted: Folds, folder: Path) -> npt.NDA
         if not path.is_file():
             seen, unseen = (select(table, np.flatnonzero(chosen).tolist()) for chosen in (folds != fold, folds == fold))
             length = min(base.max_length, planned.max_length)
-            prepared = Prepared(base, planned.spec, seen, unseen, fill_finetuning(stage, len(seen)), length)
+            filled = fill_finetuning(stage, len(seen), base.shape.hidden)
+            prepared = Prepared(base, planned.spec, seen, unseen, filled, length)
             if not is_trained:
                 work.mkdir(exist_ok=True)
                 train_model(prepared, seed + fold, work, f"teacher {fold + 1} of {n_folds}")

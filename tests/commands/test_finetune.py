@@ -24,14 +24,16 @@ def test_a_teacher_that_tfidf_beats_is_told_so(tiny_encoder_dir: Path, tiny_rows
     """Two steps teach a fresh head nothing; the words say it all."""
     done = call(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, tmp_path / "out", "--learning-rate", "1e-9")
     lines = done.stdout.splitlines()
-    assert f"verdict: {NO_STUDENT}" in lines
+    (said,) = (line for line in lines if line.startswith("verdict: "))
+    assert NO_STUDENT in said
+    assert any(line.startswith("probe: accuracy 0.") for line in lines)
     (shown,) = (line for line in lines if line.startswith("tfidf: "))
     assert shown.startswith("tfidf: accuracy 1, f1 1, bytes ")
 
 
 def test_without_baselines_nothing_is_said(tiny_encoder_dir: Path, tiny_rows: TinyRows, tmp_path: Path) -> None:
     done = call(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, tmp_path / "out", "--no-baselines", "--json")
-    assert not {"tfidf", "verdict"} & json.loads(done.stdout).keys()
+    assert not {"tfidf", "probe", "verdict"} & json.loads(done.stdout).keys()
 
 
 def test_too_many_rows_are_not_waited_for(
@@ -39,7 +41,7 @@ def test_too_many_rows_are_not_waited_for(
 ) -> None:
     monkeypatch.setattr(finetune, "MOST_SIMPLE_ROWS", 299)
     done = call(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, tmp_path / "out", "--json")
-    assert not {"tfidf", "verdict"} & json.loads(done.stdout).keys()
+    assert not {"tfidf", "probe", "verdict"} & json.loads(done.stdout).keys()
 
 
 def test_a_regression_is_compared_too(tiny_encoder_dir: Path, tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_a_regression_is_compared_too(tiny_encoder_dir: Path, tmp_path: Path) ->
         (tmp_path / f"{name}.tsv").write_text("\n".join(["sentence\tscore", *part]) + "\n", encoding="utf-8")
     done = call(tiny_encoder_dir, tmp_path / "train.tsv", tmp_path / "dev.tsv", tmp_path / "out", "--json")
     told = json.loads(done.stdout)
-    assert told["tfidf"]["spearman"] > 0.6 and told["verdict"] == [NO_STUDENT]
+    assert told["tfidf"]["spearman"] > 0.6 and told["verdict"][0] == NO_STUDENT and told["probe"]["spearman"] > 0.1
 
 
 def test_the_next_command_keeps_the_rows_and_their_columns(

@@ -260,7 +260,7 @@ def test_finetune_and_compress_take_lists_of_labels(live, tmp_path):
 def test_finetune_makes_a_teacher_of_a_model_and_rows_in_memory(live, tmp_path):
     before = {name: weight.clone() for name, weight in live.model.state_dict().items()}
     told = tenmeg.finetune(live.model, TRAIN, output=tmp_path / "made", eval=DEV, tokenizer=live.tokenizer, epochs=1)
-    assert told["labels"] == ["0", "1"] and told["rows"] == {"train": 300, "eval": 60}
+    assert told["labels"] == ["0", "1"] and told["rows"] == {"train": 300, "held_out": 0, "eval": 60}
     assert told["tfidf"] == {"accuracy": 1.0, "f1": 1.0, "bytes": told["tfidf"]["bytes"]}
     assert told["verdict"] == ([NO_STUDENT] if told["accuracy"] < 1 else [])
     kept = json.loads((tmp_path / "made" / "finetune.json").read_text(encoding="utf-8"))
