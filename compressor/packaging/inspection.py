@@ -7,18 +7,19 @@ on the device. It needs no torch, except to score a teacher that is named for co
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressor.data.columns import DETECTED, Columns
 from compressor.packaging.parity import sample_rows
 from compressor.recipe.sections import MeasureSection, TeacherSection
 from compressor.refused import Refused
 from compressor.report import fold_certificates
+from compressor.report.interval import too_few
 from exporters.budget import Budget, Measurement, parse_latency, parse_size, violations
 
 if TYPE_CHECKING:
     from compressor.data.table import Table
-    from compressor.scoring.contract import TaskSpec
+    from compressor.scoring.contract import Array, Resampled, TaskSpec
     from edge_demo.runtime import Package
 
 DEFAULTS = MeasureSection()
@@ -89,6 +90,8 @@ def verify_package(
         several = opened.manifest["labels"] if kind.several_labels else None
         table = read_table(eval, columns=columns, split="validation", needs_label=kind.needs_labels, several=several)
         found |= _score(opened, table, teacher, metric, needs_drop=max_drop is not None)
+        if "drop_interval" in found:
+            found["verdict"] = too_few(found["drop_interval"], max_drop)
         if teacher is not None:
             found["vocabulary"] = _compare_words(package / opened.manifest["tokenizer"], teacher, table)
     if budget.latency is not None or runs is not None:
@@ -151,7 +154,11 @@ def time_answers(
 def _score(
     opened: "Package", table: "Table", teacher: str | None, metric: str | None, *, needs_drop: bool
 ) -> dict[str, Any]:
-    """Return the metrics on the rows at the top level and, where a teacher's score is known, the drop in points."""
+    """Return the metrics on the rows at the top level and, where a teacher's score is known, the drop in points.
+
+    How sure that is, is told where the teacher was asked, row by row.
+    """
+    from compressor.scoring.drop import drop_of
     from compressor.scoring.evaluate import evaluate
     from compressor.scoring.registry import load_kind
 
@@ -168,13 +175,19 @@ def _score(
         spec = dataclasses.replace(spec, pair=True)
     chosen = spec.restored(manifest)
     is_tuned = chosen.manifest() != spec.manifest()
-    theirs, outputs = _teacher_score(teacher, table, spec, is_tuned=is_tuned) if teacher else (None, None)
-    metrics = evaluate(opened.outputs, table, chosen, outputs, manifest["output"]).metrics
+    known = _teacher_score(teacher, table, spec, is_tuned=is_tuned) if teacher else None
+    theirs, outputs = (known.score, known.outputs) if known else (None, None)
+    metrics, answers = evaluate(opened.outputs, table, chosen, outputs, manifest["output"])
     if theirs is None and quality.get("data_sha256") == table.sha256 and quality.get("metric") == spec.metric:
         theirs = quality.get("teacher")  # measured on these very rows when the package was made
     if theirs is None and needs_drop:
         raise Refused(f"--max-drop: the package does not know its teacher's score on {table.source}. Give --teacher.")
-    drop = {} if theirs is None else {"teacher": theirs, "drop": 100 * (theirs - metrics[spec.metric])}
+    drop: dict[str, Any] = {}
+    if theirs is not None:
+        drop = {"teacher": theirs, "drop": 100 * (theirs - metrics[spec.metric])}
+    if known is not None:
+        ours = chosen.resampled(answers, table, outputs, manifest["output"])
+        drop["drop_interval"] = drop_of(drop["drop"], known.resampled, ours, len(table))
     return {**metrics, "metric": spec.metric, "rows": len(table), **drop}
 
 
@@ -191,8 +204,16 @@ def _compare_words(tokenizer_path: Path, teacher: str, table: "Table") -> dict[s
     return certificate(Tokenizer.from_file(str(tokenizer_path)), theirs, [*table.texts, *(table.pairs or [])])
 
 
-def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec", *, is_tuned: bool) -> tuple[float, Any]:
-    """Return a teacher's score on the rows, and its outputs in the order of the package's labels."""
+class _TeacherScore(NamedTuple):
+    """A teacher's score on rows, its outputs in the order of the package's labels, and how draws of rows score."""
+
+    score: float
+    outputs: "Array"
+    resampled: "Resampled"
+
+
+def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec", *, is_tuned: bool) -> _TeacherScore:
+    """Ask a teacher the rows."""
     from compressor.batches.outputs import predictor
     from compressor.models.teacher import load_model, read_teacher
     from compressor.scoring.evaluate import measured_teacher, outputs_on
@@ -213,6 +234,7 @@ def _teacher_score(teacher: str, table: "Table", spec: "TaskSpec", *, is_tuned: 
     if is_tuned:
         theirs = theirs.tuned(outputs, table)  # on these very rows: no teacher is judged below what it can do
     found = measured_teacher(outputs, table, theirs)[spec.metric]
+    resampled = theirs.resampled(outputs, table, outputs)
     if set(theirs.labels) == set(spec.labels):
         outputs = outputs[:, [theirs.labels.index(label) for label in spec.labels]] if spec.labels else outputs
-    return found, outputs
+    return _TeacherScore(found, outputs, resampled)

@@ -8,7 +8,9 @@ The report is one dictionary; every block but ``version`` and ``status`` may be 
      "task": {"task", "kind", "labels", "metric", "pair", "max_length"},
      "metrics": {"teacher" | "student" | "package": {metric: value}},
      "baselines": [{"name", "metrics": {metric: value}, "bytes", "p50_ms", "p95_ms"}],
-     "verdict": [sentence],                                     # where one of those is better; else empty
+     "drop": {"points", "low", "high", "level", "rows"},       # of the package; low and high: its 95 % interval
+     "verdict": [sentence],                       # where one of those is better or the rows are too few; else empty
+     "advice": [sentence],                                      # where the drop is larger than allowed; else empty
      "budget": {"limits": {name: text}, "measured": {name: number}, "violations": [sentence]},  # size, latency, drop
      "size": {"predicted": {part: bytes}, "measured": {part: bytes}, "total": bytes},
      "quantization": {"scheme": name, count: number, ...},
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.files import read_json, write_text
 from compressor.refused import Refused
 from compressor.report.fold_certificates import sentence
+from compressor.report.interval import interval
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 REPORT_VERSION = 1
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 COLOURS = ("#1f6f8b", "#c8553d", "#588157", "#8e7dbe", "#d9a441", "#6c757d")
+SCORES = ("eval_", "held_out")  # how the names of scores begin
 NOT_CURVES = ("step", "epoch", "loss", "seconds", "learning_rate", "grad_norm")
 
 
@@ -121,13 +125,13 @@ def drawings(report: dict[str, Any]) -> dict[str, str]:
 
 
 def _curves(log: list[dict[str, Any]], is_loss: bool) -> dict[str, list[tuple[float, float]]]:
-    """Return points (step, value) by name: the loss and its terms, or the evaluation metrics (``eval_...``)."""
+    """Return points (step, value) by name: the loss and its terms, or the scores (``eval_...``, ``held_out...``)."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in log:
         for name, value in row.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             is_curve = name == "loss" or (name not in NOT_CURVES and not name.startswith("norm_"))
-            if not is_number or not is_curve or name.startswith("eval_") == is_loss:
+            if not is_number or not is_curve or name.startswith(SCORES) == is_loss:
                 continue
             curves.setdefault(name, []).append((float(row.get("step", 0)), float(value)))
     return curves
@@ -203,6 +207,7 @@ def _template(name: str) -> "Template":
     environment.filters["zip"] = zip
     environment.filters["short_name"] = _short_name
     environment.filters["certificate"] = sentence
+    environment.filters["interval"] = interval
     return environment.get_template(name)
 
 

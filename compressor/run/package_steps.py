@@ -26,8 +26,11 @@ from compressor.packaging.parity import Asked, compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.verdict import verdict
 from compressor.run.journal import Journal
+from compressor.run.monitor import HELD_OUT_OUTPUTS
 from compressor.run.planning.plan import Plan
 from compressor.run.student_steps import student_tokenizer
+from compressor.scoring.contract import TaskSpec
+from compressor.scoring.drop import drop_of
 from compressor.scoring.evaluate import evaluate, tuned
 from compressor.student.student import load_student
 from edge_demo import runtime
@@ -97,12 +100,20 @@ class Sources:
         package = runtime.load(draft, threads=measured.threads)
         answer = spec.head().answer
         chosen = tuned(package.outputs, held_out, spec, answer)
-        packaged = evaluate(package.outputs, evaluation, chosen, teacher_outputs, answer).metrics
+        packaged, outputs = evaluate(package.outputs, evaluation, chosen, teacher_outputs, answer)
+        points = 100 * (teacher[spec.metric] - packaged[spec.metric])
+        drop = drop_of(
+            points,
+            self._as_the_teacher_is_judged().resampled(teacher_outputs, evaluation, teacher_outputs),
+            chosen.resampled(outputs, evaluation, teacher_outputs, answer),
+            len(evaluation),
+        )
         opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
         latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
         beside = self._baselines(part, teacher_outputs) if measured.baselines else []
         scores = {"teacher": teacher, "student": ours, "package": packaged}
-        spoken = verdict(spec.metric, scores, beside, package_bytes(draft))  # but for its card, the package
+        n_bytes = package_bytes(draft)  # but for its card, the package
+        spoken = verdict(spec.metric, scores, beside, n_bytes, drop, planned.budget.max_drop)
         pair = self.questions.pairs[0] if self.questions.pairs else None
         memory = {"package_mb": measure.peak_rss_mb(edge_command(draft, evaluation.texts[0], pair))}
         shutil.rmtree(draft)
@@ -111,7 +122,8 @@ class Sources:
             {
                 "metrics": scores,
                 **({"tuned": chosen.manifest()} if chosen.manifest() else {}),
-                "drop": 100 * (teacher[spec.metric] - packaged[spec.metric]),
+                "drop": points,
+                "drop_interval": drop,
                 "parity": parities,
                 "parity_violations": missed,
                 "quantization": self._quantization(),
@@ -181,6 +193,7 @@ class Sources:
                 **checked.get("tuned", {}),
             },
             "metrics": checked["metrics"],
+            **({"drop": checked["drop_interval"]} if "drop_interval" in checked else {}),
             "verdict": checked.get("verdict", []),
             "vocabulary": read_json(self.journal.folder("vocab") / "statistics.json"),
             "quantization": self._quantization(),
@@ -190,6 +203,13 @@ class Sources:
     def _certificates(self) -> list[dict[str, Any]]:
         """Return the certificates of the training steps, each held to its tolerances."""
         return fold_certificates.read(self.journal.steps_dir, fold_certificates.step_names(self.planned.resolved.stage))
+
+    def _as_the_teacher_is_judged(self) -> TaskSpec:
+        """Return the task as the step "teacher" tuned it, on the teacher's own outputs on held-out rows."""
+        planned = self.planned
+        if planned.held_out is None or not planned.spec.tunes:
+            return planned.spec
+        return planned.spec.tuned(np.load(self.journal.folder("teacher") / HELD_OUT_OUTPUTS), planned.held_out)
 
     def _parities(self, predict: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Compare torch with the float graph, and that with the quantised one, on evaluation rows."""
@@ -221,8 +241,11 @@ class Sources:
         limit = planned.budget.max_bytes or planned.choice.n_bytes
         scored = planned.train.labels is not None or not planned.spec.needs_labels
         if scored and planned.spec.judges(planned.evaluation):
+            # Where nothing is tuned the baseline has no use for rows held out: it learns from them too.
+            is_tuned, held_out = planned.spec.tunes, planned.held_out
+            seen = planned.train if is_tuned or held_out is None else splits.together(planned.train, held_out)
             simple = baselines.tfidf(
-                planned.train, planned.evaluation, planned.spec, limit, planned.resolved.seed, planned.held_out
+                seen, planned.evaluation, planned.spec, limit, planned.resolved.seed, held_out if is_tuned else None
             )
             found.append(simple._asdict())
         found.append(self._teacher_int8(part, reference))

@@ -7,7 +7,7 @@ its head's: ``exporters/heads/<kind>.py``. ``compressor.scoring.registry`` finds
 model: its labels, whether rows hold two texts, and the metric. torch and scikit-learn are imported where they are used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -19,7 +19,9 @@ from compressor.refused import Refused, did_you_mean
 from exporters.head import Head, load_head
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    Projecting = Callable[[Tensor, Tensor], Tensor]  # ours (batch, width), theirs -> ours in their width
 
 Array = npt.NDArray[Any]  # outputs come in any float type
 Targets = list[Any]  # class ids, numbers, or what else a kind compares outputs with; one per row
@@ -42,6 +44,13 @@ class Weights(NamedTuple):
     def of(cls, options: Any, **others: float) -> "Weights":  # Any: an instance of a method's own Options
         """Return the factors that a method's options have under these names, but for ``others``."""
         return cls(**{name: getattr(options, name) for name in cls._fields if hasattr(options, name)} | others)
+
+
+class Resampled(NamedTuple):
+    """How a metric comes out where what was scored is drawn anew, with replacement."""
+
+    n_units: int  # that are drawn: rows, or the queries that rows hold
+    score: Callable[[Array], Array]  # how often each was drawn (draws, units) -> the metric of each draw (draws,)
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,34 @@ class TaskSpec:
         """Return how far a student answers like its teacher, whose outputs are ``theirs``, labels aside."""
         raise NotImplementedError
 
+    def resampled(
+        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
+    ) -> Resampled:
+        """Return how the metric comes out on draws of the rows; on each row once it is what ``measure`` says.
+
+        Here each draw is scored by itself. Kinds whose metrics are sums or ranks score all at once.
+
+        Args:
+            outputs: one row for each input: (rows, values).
+            table: the rows.
+            reference: a teacher's outputs, for metrics that compare with them.
+            name: of the output.
+        """
+        targets = self.targets(table)
+
+        def scored(rows: Array) -> float:
+            if self.metric in self.of_teacher:
+                assert reference is not None
+                return self.agreement(outputs[rows], reference[rows], name)[self.metric]
+            assert targets is not None
+            return self.score(outputs[rows], [targets[row] for row in rows], name)[self.metric]
+
+        places = np.arange(len(table))
+        return Resampled(
+            len(table),
+            lambda counts: np.asarray([scored(np.repeat(places, drawn.astype(np.int64))) for drawn in counts]),
+        )
+
     def tuned(self, outputs: Array, table: Table, name: str = "logits") -> Self:
         """Return the task with what is chosen on held-out rows, by a model's own outputs on them."""
         return self
@@ -219,7 +256,7 @@ class TaskSpec:
         raise NotImplementedError
 
     def imitation_terms(
-        self, ours: "Tensor", batch: dict[str, "Tensor"], weights: Weights, projection: "nn.Module | None"
+        self, ours: "Tensor", batch: dict[str, "Tensor"], weights: Weights, projection: "Projecting | None"
     ) -> dict[str, "Tensor"]:
         """Return the weighted loss terms of our outputs by name.
 
@@ -227,7 +264,7 @@ class TaskSpec:
             ours: logits (batch, values), or text vectors (batch, width).
             batch: ``teacher_output`` (batch, values or width), ``labels`` where rows carry some.
             weights: of the terms; a term of factor 0 is not computed.
-            projection: of our text vectors onto the teacher's width, where they differ.
+            projection: brings our text vectors to the teacher's width, beside whose own they are, where these differ.
         """
         terms = {}
         if weights.logits > 0:

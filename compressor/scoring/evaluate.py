@@ -32,7 +32,9 @@ def outputs_on(predict: Predict, table: Table, spec: TaskSpec) -> Array:
 
 def tuned(predict: Predict, held_out: Table | None, spec: TaskSpec, name: str = "logits") -> TaskSpec:
     """Return the task with what is chosen on held-out rows by a predictor's own outputs; as it is without any."""
-    return spec if held_out is None else spec.tuned(outputs_on(predict, held_out, spec), held_out, name)
+    return (
+        spec if held_out is None or not spec.tunes else spec.tuned(outputs_on(predict, held_out, spec), held_out, name)
+    )
 
 
 def evaluate(

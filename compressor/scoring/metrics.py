@@ -52,7 +52,15 @@ def similarities(rows: Array) -> Array:
 def retrieval(
     cosines_of: Callable[[list[int], list[int]], Array], table: Table, scores: Sequence[float] | None
 ) -> dict[str, float]:
-    """Return how well queries find their documents by cosine: recall, MRR and nDCG of the best ten.
+    """Return how well queries find their documents by cosine: the means of ``retrieval_by_query``; {} without any."""
+    found = retrieval_by_query(cosines_of, table, scores)
+    return {name: float(values.mean()) for name, values in found.items() if len(values)}
+
+
+def retrieval_by_query(
+    cosines_of: Callable[[list[int], list[int]], Array], table: Table, scores: Sequence[float] | None
+) -> dict[str, Array]:
+    """Return how well each query finds its documents by cosine (queries,): recall, MRR and nDCG of the best ten.
 
     Rows with the same first text are one query, whose documents are the second texts of its rows; all different second
     texts together are looked through. Where rows have scores, only those above 0 hold a document of the query. A tie
@@ -71,11 +79,10 @@ def retrieval(
         if scores is None or scores[row] > 0:
             rows_of.setdefault(query, row)
             wanted.setdefault(query, set()).add(documents[document])
-    if not wanted:
-        return {}
     place_of = {documents[text]: row for row, text in reversed(list(enumerate(table.pairs)))}
     corpus = [place_of[place] for place in range(len(documents))]  # a row of each document
-    queries, found = list(wanted), dict.fromkeys(RETRIEVAL, 0.0)
+    queries = list(wanted)
+    found: dict[str, list[float]] = {name: [] for name in RETRIEVAL}
     for start in range(0, len(queries), CHUNK):
         part = queries[start : start + CHUNK]
         cosine = cosines_of([rows_of[query] for query in part], corpus)  # (queries, documents)
@@ -88,8 +95,9 @@ def retrieval(
             # The rank of each document of the query: all others that are as near, then its own before it.
             ranks = np.sort(ahead) + np.arange(1, len(ahead) + 1)
             for cut in CUTS:
-                found[f"recall@{cut}"] += float((ranks <= cut).mean())
-            found[f"mrr@{BEST}"] += 1.0 / ranks[0] if ranks[0] <= BEST else 0.0
+                found[f"recall@{cut}"].append(float((ranks <= cut).mean()))
+            found[f"mrr@{BEST}"].append(1.0 / ranks[0] if ranks[0] <= BEST else 0.0)
             ideal = sum(1.0 / np.log2(1 + rank) for rank in range(1, min(len(ranks), BEST) + 1))
-            found[f"ndcg@{BEST}"] += float(sum(1.0 / np.log2(1 + rank) for rank in ranks if rank <= BEST) / ideal)
-    return {name: value / len(queries) for name, value in found.items()}
+            gained = sum(1.0 / np.log2(1 + rank) for rank in ranks if rank <= BEST)
+            found[f"ndcg@{BEST}"].append(float(gained / ideal))
+    return {name: np.asarray(values) for name, values in found.items()}

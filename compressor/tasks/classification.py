@@ -9,8 +9,9 @@ from compressor.data.labels import check_classes, collect_labels, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
-from compressor.scoring.contract import Array, Linear, Targets
+from compressor.scoring.contract import Array, Linear, Resampled, Targets
 from compressor.scoring.metrics import n_labels_of
+from compressor.scoring.resampling import class_sums, f1, means
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,27 @@ class Task(contract.TaskSpec):
         """Return "teacher_agreement", the share of equal answers."""
         return {"teacher_agreement": float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())}
 
+    def resampled(
+        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
+    ) -> Resampled:
+        """Return the metric of draws from what each class was answered and right how often."""
+        targets = self.targets(table)
+        if self.metric not in Task.metrics or targets is None:  # a kind that refines this one may have others
+            return super().resampled(outputs, table, reference, name)
+        labels, answers = np.asarray(targets, dtype=np.int64), outputs.argmax(axis=1)
+        if self.metric in ("accuracy", "micro_f1"):  # of one label a row they are the same
+            return Resampled(len(table), lambda counts: means((answers == labels).astype(np.float64), counts))
+        is_binary = self.metric == "f1" and len(self.labels) == 2
+
+        def scored(counts: Array) -> Array:
+            hits, asked = class_sums(labels, answers, len(self.labels), counts)
+            of_classes = f1(hits, asked)  # (draws, classes)
+            # As scikit-learn's, the mean is that of the classes which are right or answered anywhere.
+            mean: Array = of_classes.sum(axis=1) / (asked > 0).sum(axis=1)
+            return of_classes[:, 1] if is_binary else mean
+
+        return Resampled(len(table), scored)
+
     def margin(self, output: Sequence[float]) -> float:
         """Return how far the best class is ahead of the second."""
         best = sorted(output)[-2:]
@@ -104,7 +126,10 @@ class Task(contract.TaskSpec):
         """Return logistic regression; two classes get the columns (-x, x), so that the largest is the answer."""
         from sklearn.linear_model import LogisticRegression
 
-        linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3, random_state=seed)
+        # The gradient is that of the mean loss: of many classes it is small from the start, and dense features do not
+        # make up for a solver that stops early (150 classes on a sentence encoder: 94.4 for 96.0).
+        tolerance = 1e-5 if isinstance(features, np.ndarray) else 1e-3
+        linear = LogisticRegression(C=10.0, max_iter=1000, tol=tolerance, random_state=seed)
         linear.fit(features, targets)
         weights, bias = linear.coef_.T, linear.intercept_  # (features, classes seen or 1), (classes seen or 1,)
         if weights.shape[1] == 1:

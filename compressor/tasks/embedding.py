@@ -5,7 +5,7 @@ the two similarity structures. Rows of a query and its document can be judged by
 for its own document among those of all rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,22 @@ from compressor.data.labels import label_numbers, number
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
-from compressor.scoring.contract import Array, Targets, Weights
-from compressor.scoring.metrics import RETRIEVAL, correlations, cosines, retrieval, similarities, unit
+from compressor.scoring.contract import Array, Resampled, Targets, Weights
+from compressor.scoring.metrics import (
+    RETRIEVAL,
+    correlations,
+    cosines,
+    retrieval,
+    retrieval_by_query,
+    similarities,
+    unit,
+)
+from compressor.scoring.resampling import correlation, means, similarity_spearman
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from compressor.scoring.contract import Projecting
 
 N_SIMILARITY_ROWS = 1000  # 499,500 pairs tell two similarity structures apart; the cost is quadratic
 RELEVANCE = ("label", "labels", "score", "scores", "relevance", "relevant", "similarity")  # columns of such scores
@@ -111,8 +122,7 @@ class Task(contract.TaskSpec):
         """Return the metrics of the first texts' rows followed by the second texts', (2 rows, width)."""
         found = super().measure(outputs, table, name)
         if self.metric in RETRIEVAL and table.pairs is not None:
-            first, second = unit(outputs[: len(table)]), unit(outputs[len(table) :])
-            found |= retrieval(lambda queries, places: first[queries] @ second[places].T, table, self.relevant(table))
+            found |= retrieval(_cosines_of(outputs, table), table, self.relevant(table))
         return found
 
     def score(self, outputs: Array, targets: Sequence[Any], name: str = "logits") -> dict[str, float]:
@@ -131,12 +141,39 @@ class Task(contract.TaskSpec):
             metrics["similarity_spearman"] = correlations(first, second)["spearman"]
         return metrics
 
+    def resampled(
+        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
+    ) -> Resampled:
+        """Return the metric of draws of rows, whose texts stay together, or of queries among all documents.
+
+        Documents are not drawn: among fewer of them every query would find its own more easily.
+        """
+        n_rows, metric = len(table), self.metric
+        if outputs is reference and metric in self.of_teacher:  # a teacher agrees with itself
+            return Resampled(n_rows, lambda counts: np.ones(len(counts)))
+        outputs = np.asarray(outputs, dtype=np.float64)  # as they are measured
+        if metric in RETRIEVAL:
+            of_queries = retrieval_by_query(_cosines_of(outputs, table), table, self.relevant(table))[metric]
+            return Resampled(len(of_queries), lambda counts: means(of_queries, counts))
+        if metric not in self.of_teacher:
+            targets = self.targets(table)
+            assert targets is not None
+            close = cosines(outputs[:n_rows], outputs[n_rows:])
+            return Resampled(n_rows, correlation(metric, close, np.asarray(targets, dtype=np.float64)))
+        assert reference is not None
+        reference = np.asarray(reference, dtype=np.float64)
+        if metric == "cosine":
+            of_rows = cosines(outputs, reference).reshape(-1, n_rows).mean(axis=0)  # (texts of a row, rows) -> (rows,)
+            return Resampled(n_rows, lambda counts: means(of_rows, counts))
+        ours, theirs = (similarities(each[:N_SIMILARITY_ROWS]) for each in (outputs, reference))
+        return Resampled(n_rows, similarity_spearman(ours, theirs, np.arange(len(ours)) % n_rows))
+
     def limits(self, outputs: Array) -> dict[str, float]:
         """Return the least mean cosine."""
         return {"cosine_mean": MIN_COSINE}
 
     def imitation_terms(
-        self, ours: "Tensor", batch: dict[str, "Tensor"], weights: Weights, projection: "nn.Module | None"
+        self, ours: "Tensor", batch: dict[str, "Tensor"], weights: Weights, projection: "Projecting | None"
     ) -> dict[str, "Tensor"]:
         """Return the terms of text vectors (batch, width): their own cosines, and those with the teacher's vectors."""
         from compressor.scoring.losses import cosine_distance, similarity_mse
@@ -145,6 +182,12 @@ class Task(contract.TaskSpec):
         if weights.similarity > 0:
             terms["similarity"] = weights.similarity * similarity_mse(ours, batch["teacher_output"])
         if weights.embedding > 0:
-            projected = ours if projection is None else projection(ours)
+            projected = ours if projection is None else projection(ours, batch["teacher_output"])
             terms["embedding"] = weights.embedding * cosine_distance(projected, batch["teacher_output"])
         return terms
+
+
+def _cosines_of(outputs: Array, table: Table) -> Callable[[list[int], list[int]], Array]:
+    """Return the function from rows to the cosines (queries, documents) of first texts with second ones."""
+    first, second = unit(outputs[: len(table)]), unit(outputs[len(table) :])
+    return lambda queries, places: first[queries] @ second[places].T

@@ -15,7 +15,8 @@ from compressor.data.labels import check_spellings, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
-from compressor.scoring.contract import Array, Linear, Targets
+from compressor.scoring.contract import Array, Linear, Resampled, Targets
+from compressor.scoring.resampling import f1, means
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,6 +117,23 @@ class Task(contract.TaskSpec):
         same = (probabilities(ours, name) >= 0.5) == (probabilities(theirs, "logits") >= 0.5)
         return {"teacher_agreement": float(same.all(axis=1).mean())}
 
+    def resampled(
+        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
+    ) -> Resampled:
+        """Return the metric of draws from what each label was answered and right how often; thresholds stay."""
+        targets = self.targets(table)
+        if self.metric not in Task.metrics or targets is None:
+            return super().resampled(outputs, table, reference, name)
+        right = np.asarray(targets) > 0.5  # (rows, labels)
+        answered = probabilities(outputs, name) >= self._limits()
+        if self.metric == "exact_match":
+            alike = (right == answered).all(axis=1).astype(np.float64)
+            return Resampled(len(table), lambda counts: means(alike, counts))
+        hits, asked = (right & answered).astype(np.float64), right.astype(np.float64) + answered
+        if self.metric == "micro_f1":
+            hits, asked = hits.sum(axis=1, keepdims=True), asked.sum(axis=1, keepdims=True)  # (rows, 1)
+        return Resampled(len(table), lambda counts: f1(counts @ hits, counts @ asked).mean(axis=1))
+
     def tuned(self, outputs: Array, table: Table, name: str = "logits") -> Self:
         """Return the task with the threshold of every label that gives it the best F1 on the rows."""
         targets = self.targets(table)
@@ -171,13 +189,15 @@ class Task(contract.TaskSpec):
         """Return a logistic regression for each label."""
         from sklearn.linear_model import LogisticRegression
 
+        features, solver = features.astype(np.float64), "lbfgs" if isinstance(features, np.ndarray) else "liblinear"
         right = np.asarray(targets) > 0.5  # (rows, labels)
         weights = np.zeros((features.shape[1], len(self.labels)), dtype=np.float32)
         bias = np.where(right.all(axis=0), -NEVER, NEVER).astype(np.float32)  # of labels that all rows or none have
         for label in np.flatnonzero(right.any(axis=0) & ~right.all(axis=0)):
-            # Of few rows in many: a solver that stops early, as lbfgs in single precision does, loses points here.
-            linear = LogisticRegression(C=10.0, solver="liblinear", random_state=seed)
-            linear.fit(features.astype(np.float64), right[:, label])
+            # Of few rows in many: a solver that stops early, as lbfgs in single precision does, loses points here; of
+            # dense features liblinear is slow.
+            linear = LogisticRegression(C=10.0, solver=solver, max_iter=1000, random_state=seed)
+            linear.fit(features, right[:, label])
             weights[:, label], bias[label] = linear.coef_[0], linear.intercept_[0]
         return weights, bias
 

@@ -8,8 +8,9 @@ import numpy as np
 from compressor.data.labels import label_numbers
 from compressor.data.table import Table
 from compressor.scoring import contract
-from compressor.scoring.contract import TOLERANCE, Array, Linear, Targets
+from compressor.scoring.contract import TOLERANCE, Array, Linear, Resampled, Targets
 from compressor.scoring.metrics import correlations, n_labels_of
+from compressor.scoring.resampling import correlation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,16 @@ class Task(contract.TaskSpec):
     def agreement(self, ours: Array, theirs: Array, name: str = "logits") -> dict[str, float]:
         """Return "teacher_spearman"."""
         return {"teacher_spearman": correlations(ours.reshape(-1), theirs.reshape(-1))["spearman"]}
+
+    def resampled(
+        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
+    ) -> Resampled:
+        """Return the correlation of draws with the scores."""
+        targets = self.targets(table)
+        if self.metric not in Task.metrics or targets is None:
+            return super().resampled(outputs, table, reference, name)
+        ours, theirs = outputs.reshape(len(table)).astype(np.float64), np.asarray(targets, dtype=np.float64)
+        return Resampled(len(table), correlation(self.metric, ours, theirs))
 
     def limits(self, outputs: Array) -> dict[str, float]:
         """Return the largest difference: as far as scores spread."""

@@ -63,6 +63,22 @@ def test_verify_lists_every_missed_promise(package: Path, tiny_teacher_dir: Path
     assert [sentence.partition(":")[0] for sentence in told["violations"]] == ["size", "latency", "quality"]
     assert done.stderr.count("tenmeg: not met: ") == 3
     assert told["vocabulary"]["identical_words"] == 1  # it is the teacher's own
+    drop = told["drop_interval"]
+    assert drop["points"] == pytest.approx(told["drop"], abs=1e-6) and drop["rows"] == told["rows"] == 60
+    assert drop["low"] <= drop["points"] <= drop["high"] and drop["level"] == 0.95
+    assert told["verdict"] == []  # whatever the drop is, it is none of -50
+
+
+def test_verify_says_where_rows_are_too_few_and_keeps_its_exit_code(
+    package: Path, tiny_teacher_dir: Path, tiny_rows: Any, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.tsv"
+    few.write_text("".join(tiny_rows.dev.read_text(encoding="utf-8").splitlines(keepends=True)[:21]), encoding="utf-8")
+    told = ok("verify", package, "--eval", few, "--teacher", tiny_teacher_dir, "--max-drop", "5")
+    assert told["status"] == "ok" and told["drop_interval"]["rows"] == 20
+    (sentence,) = told["verdict"]
+    assert sentence.startswith("the rows are too few to tell: ") and "--max-drop 5 lies within" in sentence
+    assert "drop_interval" not in ok("verify", package, "--eval", few)  # of one answer a row there is none to draw
 
 
 def test_a_drop_needs_the_teachers_score(package: Path, tiny_rows: Any) -> None:
