@@ -30,8 +30,9 @@ def main() -> None:
 
 @main.command()
 @flags("teacher", "train", "eval", *BUDGET, "metric", "output", "recipe", "method", "option", *SHAPE, *BITS,
-       *OPTIMISATION, *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines", "cache", "report_to", "overwrite",
-       "dry_run", "as_json", required=("teacher", "train", "output"))  # fmt: skip
+       "effort", "minutes", "variations", *OPTIMISATION, *COLUMNS, *TEACHER, "ep", "threads", "runs", "baselines",
+       "cache", "report_to", "overwrite", "dry_run", "as_json",
+       required=("teacher", "train", "output"))  # fmt: skip
 def compress(recipe: str | None, output: Path, as_json: bool, **values: Any) -> None:
     """Compress a teacher from end to end: OUT/package, its archive, OUT/report.json and OUT/report.html.
 

@@ -82,6 +82,9 @@ class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):
     """What ``tenmeg compress`` can be told."""
 
     metric: str | None
+    effort: float | None
+    minutes: float | None
+    variations: int | None
     method: str | Sequence[str] | None
     option: str | Sequence[str] | Mapping[str, Any] | None
     vocab_size: int | None

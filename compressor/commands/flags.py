@@ -185,6 +185,24 @@ FLAGS: dict[str, Flag] = {
         "stage.options",
         {"multiple": True, "metavar": "KEY=VALUE"},
     ),
+    "effort": Flag(
+        "How much to train, as a multiple of the default amount of arithmetic, e.g. 0.25 or 4.",
+        "1.0",
+        "effort",
+        {"type": click.FloatRange(min=0, min_open=True), "metavar": "N"},
+    ),
+    "minutes": Flag(
+        "Train for about so long; this machine is measured once, and the epochs are written into OUT/recipe.toml.",
+        "by --effort",
+        "minutes",
+        {"type": click.FloatRange(min=0, min_open=True), "metavar": "N"},
+    ),
+    "variations": Flag(
+        "Variations of each training row that the teacher answers too; 0: none.",
+        "by the epochs",
+        "data.variations",
+        {"type": click.IntRange(min=0), "metavar": "N"},
+    ),
     "epochs": Flag("Passes over the training rows.", "by the method", "stage.epochs", {"type": float, "metavar": "N"}),
     "learning_rate": Flag(
         "Peak learning rate.", "by the method", "stage.learning_rate", {"type": float, "metavar": "RATE"}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def save_plan(recipe: Recipe, out_dir: Path, overwrite: bool = False) -> tuple["Plan", Path]:
     """Plan a run and write its resolved recipe to ``out_dir``."""
-    from compressor.run.compress import check_output
+    from compressor.run.output import check_output
     from compressor.run.planning.plan import plan
 
     check_output(recipe, out_dir, overwrite)

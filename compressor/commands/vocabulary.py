@@ -168,6 +168,7 @@ def student_shape(
 ) -> "Choice":
     """Return the shape and bits that a run on these texts would get; the vocabulary in it is only a first guess."""
     from compressor.run.planning import rows, sizing
+    from compressor.run.planning.words import words_of
     from vocab.alphabet import least_size
 
     texts = [text for file in files.values() for text in file]
@@ -181,7 +182,7 @@ def student_shape(
         student,
         sizing.with_blocks(quantize, info.answers.block_size),
         None,
-        sizing.vocabulary_range(least_size(teacher, kind), texts),
+        words_of(least_size(teacher, kind), texts),
         max_length + info.family.position_offset,
         kind,
         max_bytes or (UNLIMITED if is_given else None),  # without a budget there is one for what is left open only

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,15 @@ def split_holdout(table: Table, share: float, seed: int) -> tuple[Table, Table]:
         )
     chosen = set(held)
     return select(table, [i for i in range(len(table)) if i not in chosen]), select(table, sorted(chosen))
+
+
+def together(first: Table, second: Table) -> Table:
+    """Return the rows of two parts of one table, the first part's first."""
+    texts = [*first.texts, *second.texts]
+    pairs = None if first.pairs is None else [*first.pairs, *(second.pairs or [])]
+    labels: Any = None if first.labels is None else [*first.labels, *(second.labels or [])]
+    whole = replace(first, texts=texts, pairs=pairs, labels=labels)
+    return select(whole, range(len(texts)))  # with its own hash
 
 
 def subset(table: Table, n: int, seed: int) -> Table:

@@ -36,6 +36,8 @@ class Recipe(Section):
 
     version: Literal[1] = RECIPE_VERSION
     seed: Annotated[int, Field(ge=0)] = 0
+    effort: Annotated[float, Field(gt=0)] = Field(1.0, description="how much to train, as a multiple of the default")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="to train on this machine; None: by effort")
     teacher: TeacherSection
     data: DataSection
     vocab: VocabSection = VocabSection()
@@ -55,6 +57,18 @@ class Recipe(Section):
     def answered(self) -> tuple[str, ...]:
         """Return ``vocab`` where a model brings its own tokenizer."""
         return ("vocab",) if self.student.pretrained else ()
+
+    @model_validator(mode="after")
+    def the_amount_of_training_is_said_once(self) -> Self:
+        """Refuse an effort beside minutes, and either where every stage has its epochs."""
+        said = [f"{name} (--{name})" for name in ("effort", "minutes") if getattr(self, name) not in (None, 1)]
+        if len(said) > 1:
+            raise Refused("effort (--effort) and minutes (--minutes) both say how much to train. Leave one out.")
+        if said and all(stage.epochs for stage in self.stage):
+            raise Refused(
+                f"{said[0]} says how many epochs to train, and every [[stage]] has its own (--epochs). Leave one out."
+            )
+        return self
 
     @model_validator(mode="after")
     def a_model_brings_its_tokenizer(self) -> Self:

@@ -118,6 +118,9 @@ class DataSection(Section):
     label_column: str | None = None
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="share of train held out")
     max_rows: Annotated[int, Field(gt=0)] | None = Field(None, description="use only so many training rows, by seed")
+    variations: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="other texts out of each row's words, which the teacher answers too; None: by the epochs"
+    )
     of_files: ClassVar = ("train", "eval")
 
 

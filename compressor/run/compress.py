@@ -11,17 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from compressor.files import read_json, write_json, write_text
 from compressor.packaging.inspection import measured_parts
 from compressor.recipe.recipe import Recipe
 from compressor.report import fold_certificates
+from compressor.report.advice import advice
+from compressor.report.closing import closing_lines
 from compressor.report.report import write_report
 from compressor.run import student_steps
+from compressor.run.feeding.batches import VARIATIONS
 from compressor.run.folds import fold_key, fold_step, run_folds
 from compressor.run.journal import Journal, is_first_process
+from compressor.run.output import LOGS, RECIPE, check_output, open_output, with_epochs
 from compressor.run.package_steps import Sources
 from compressor.run.planning.plan import Plan, plan
 from compressor.run.planning.sizing import describe
@@ -31,10 +34,6 @@ from compressor.training.trackers import Tracking, known_trackers
 from exporters.budget import Measurement, violations
 from exporters.measuring.machine import machine, versions
 from exporters.package import package_bytes, write_archive
-
-RUN_MARKER = "run.json"
-LOGS = "logs"
-RESULTS = ("package", "package.zip", "package.rejected", "package.rejected.zip", "report.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -49,38 +48,7 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """Return the block that ends a run: what was made, how good it is, what to do next."""
-        report = self.report
-        metric = report["task"]["metric"]
-        ours, theirs = report["metrics"]["package"][metric], report["metrics"]["teacher"][metric]
-        times = "p50 {p50:.2f} ms, p95 {p95:.2f} ms from text to answer, {threads} thread".format(**report["latency"])
-        lines = [
-            f"package   {self.package_dir}  {report['size']['total']:,} bytes ({report['student']})",
-            f"quality   {metric} {ours:.4f}, teacher {theirs:.4f}: {(theirs - ours) * 100:+.2f} points of drop",
-            f"latency   {times}",
-            *_words_line(report["vocabulary"]),
-            *fold_certificates.closing_lines(report["inheritance"]),
-        ]
-        for other in report["baselines"]:
-            value = other["metrics"].get(metric)
-            if value is not None:
-                lines.append(f"beside    {other['name']}: {metric} {value:.4f} in {other['bytes']:,} bytes")
-        lines += [f"honestly  {sentence}" for sentence in report["verdict"]]
-        lines += [f"missed    {sentence}" for sentence in self.violations]
-        folder = quote(str(self.package_dir))
-        text = '"some text"' if not report["task"]["pair"] else '"some text" --pair "another"'
-        lines += [
-            f"report    {self.report_path.with_suffix('.html')}",
-            f"try       python -m edge_demo {folder} {text}",
-            f"verify    tenmeg verify {folder} --eval FILE --json",
-        ]
-        return lines
-
-
-def _words_line(vocabulary: dict[str, Any]) -> list[str]:
-    """Say how the student's vocabulary cuts words."""
-    n_new = vocabulary["newly_unknown_words"]
-    unknown = f"{n_new:,} newly unknown" if n_new else "no new unknown"
-    return [f"words     {100 * vocabulary['identical_words']:.1f} % cut as the teacher cuts them, {unknown}"]
+        return closing_lines(self.report, self.package_dir, self.report_path, self.violations)
 
 
 def compress(
@@ -106,11 +74,11 @@ def compress(
         raise FileExistsError(f"--cache {cache} is a file, expected a folder. Choose another --cache.")
     trackers = known_trackers(report_to)
     quiet_libraries()
-    planned = plan(recipe)
+    planned = plan(with_epochs(recipe, out_dir, marks))
     resolved = planned.resolved
     if is_first_process():
-        _open_output(marks, out_dir, overwrite)
-        write_text(out_dir / "recipe.toml", resolved.dumps())
+        open_output(marks, out_dir, overwrite)
+        write_text(out_dir / RECIPE, resolved.dumps())
         for line in planned.lines():
             echo(line)
     journal = Journal(out_dir / "steps", echo, cache)
@@ -132,6 +100,10 @@ def compress(
         cache_key["metric"] = resolved.measure.metric
     ask = partial(student_steps.run_teacher, planned)
     journal.step("teacher", cache_key, (), ask, resumes=True, shared=True, uses=of_task)
+    if planned.n_variations:
+        varied_key = {**teacher_key, **data_key, "number": planned.n_variations, "seed": resolved.seed}
+        vary = partial(student_steps.run_variations, planned)
+        journal.step(VARIATIONS, varied_key, (), vary, resumes=True, shared=True, uses=of_task)
     student_key = {
         **teacher_key,
         **data_key,
@@ -159,51 +131,6 @@ def compress(
     return _deliver(sources, out_dir)
 
 
-def check_output(recipe: Recipe, out_dir: Path, overwrite: bool) -> dict[str, str]:
-    """Refuse a folder that holds something else, before anything is planned or written; return what marks this run.
-
-    A run is known by what its files hold, wherever they lie, and by their names, whatever they hold now.
-
-    Raises:
-        FileExistsError: if the folder is not empty and not a run of the same recipe.
-    """
-    if out_dir.exists() and not out_dir.is_dir():
-        raise FileExistsError(f"--output {out_dir} is a file, expected a folder. Choose another --output.")
-    marks = {"recipe_sha256": recipe.digest(), "names_sha256": recipe.digest(read=False)}
-    if overwrite or not out_dir.is_dir() or not any(path.name != "recipe.toml" for path in out_dir.iterdir()):
-        return marks  # a lone recipe.toml is what --dry-run left
-    if not _is_run_of(out_dir, marks):
-        held = "holds a run of another recipe" if _marked(out_dir) else "is not empty and holds no run"
-        raise FileExistsError(f"--output {out_dir} {held}. Choose another --output, or give --overwrite to replace it.")
-    return marks
-
-
-def _is_run_of(out_dir: Path, marks: dict[str, str]) -> bool:
-    return any(_marked(out_dir).get(name) == digest for name, digest in marks.items())
-
-
-def _marked(out_dir: Path) -> dict[str, Any]:
-    """Return what a folder's run is marked with; nothing without a mark that can be read."""
-    try:
-        found = read_json(out_dir / RUN_MARKER)
-        return found if isinstance(found["recipe_sha256"], str) else {}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-
-
-def _open_output(marks: dict[str, str], out_dir: Path, overwrite: bool) -> None:
-    """Mark the folder as this run's; ``--overwrite`` first removes what an earlier run left, and nothing else."""
-    if overwrite and not _is_run_of(out_dir, marks) and out_dir.is_dir():
-        logs = out_dir.glob(f"{LOGS}/train-*")  # of a stage each
-        for path in (*(out_dir / name for name in ("steps", *RESULTS, "recipe.toml", RUN_MARKER)), *logs):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(out_dir / RUN_MARKER, {"version": 1, **marks})
-
-
 def _check(planned: Plan, part: Path) -> None:
     write_json(
         part / "plan.json", {key: value for key, value in planned.as_dict().items() if key != "seconds_estimate"}
@@ -223,7 +150,8 @@ def _train(planned: Plan, journal: Journal, data_key: dict[str, Any], trackers: 
         }
         tracking = Tracking(trackers, f"{out_dir}/{name}", out_dir / LOGS / name) if trackers else None
         work = partial(student_steps.run_stage, planned, journal, before, number, tracking=tracking)
-        after: tuple[str, ...] = (before, "vocab", "teacher")
+        varied = (VARIATIONS,) if stage.wants.varies and planned.n_variations else ()
+        after: tuple[str, ...] = (before, "vocab", "teacher", *varied)
         if wanted := stage.wants.folds:
             inputs_of_folds = {**data_key, **fold_key(planned, wanted)}
             judge, of_folds = partial(run_folds, planned, wanted), ("compressor.methods.finetune", *of_task)
@@ -271,7 +199,7 @@ def _report(
     steps = [path.name for path in sorted(journal.steps_dir.iterdir()) if (path / "step.json").is_file()]
     records = {name: journal.read(name) for name in steps}
     stages = [name for name in steps if name.startswith("train-")]
-    return {
+    report = {
         **sources.told(checked),
         **{name: checked[name] for name in ("baselines", "parity", "latency", "memory")},
         "status": "ok" if not missed else "not met",
@@ -282,7 +210,7 @@ def _report(
             "violations": missed,
         },
         "size": {"predicted": planned.choice.predicted, "measured": measured_parts(package_dir), "total": n_bytes},
-        "training": [student_steps.stage_log(journal, name, records[name]["seconds"]) for name in stages],
+        "training": [student_steps.stage_log(journal, name, records[name]) for name in stages],
         "hashes": {
             "model": records[sources.model_step]["files"]["model/model.safetensors"]["sha256"],
             "teacher": planned.info.hashes.get("model.safetensors", ""),
@@ -295,3 +223,4 @@ def _report(
         "machine": machine(),
         "seconds": {name: records[name]["seconds"] for name in steps},
     }
+    return {**report, "advice": advice(report)}

@@ -85,10 +85,10 @@ class Journal(NamedTuple):
             self._prepare(part, digest, resumes and not is_kept)
         if is_first or on_every_process:
             self._wait_for(part / MARKER, digest)
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.process_time()
             work(part)
             if is_first:
-                self._finish(name, part, digest, time.monotonic() - started)
+                self._finish(name, part, digest, time.monotonic() - started, time.process_time() - worked)
         if kept and not is_kept:
             unfinished = kept.with_name(f".{kept.name}.{os.getpid()}")
             shutil.copytree(self.folder(name), unfinished, copy_function=_link)
@@ -119,7 +119,7 @@ class Journal(NamedTuple):
         while not marker.is_file() or marker.read_text(encoding="utf-8") != digest:
             time.sleep(POLL_SECONDS)
 
-    def _finish(self, name: str, part: Path, digest: str, seconds: float) -> None:
+    def _finish(self, name: str, part: Path, digest: str, seconds: float, worked: float) -> None:
         files = {
             path.relative_to(part).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(part.rglob("*"))
@@ -130,6 +130,7 @@ class Journal(NamedTuple):
             "inputs_sha256": digest,
             "files": files,
             "seconds": round(seconds, 2),
+            "cpu_seconds": round(worked, 2),  # of this process, all threads
             "versions": versions(),
         }
         (part / MARKER).unlink()  # only now: a step killed while its files were hashed still resumes

@@ -1,4 +1,8 @@
-"""What a stage does with held-out rows: scores while it trains, and batches to check the finished student on."""
+"""What a stage does with rows it is not trained on: scores, the best state, batches to check the student on.
+
+Of the evaluation rows come the curve in the report and the batches; nothing is chosen by them. The best epoch is chosen
+by rows that are held out of the training rows.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,12 +16,13 @@ from compressor.batches.outputs import predictor, takes_segments
 from compressor.data import splits
 from compressor.data.table import select, single_texts
 from compressor.run.journal import Journal
-from compressor.scoring.evaluate import evaluate
+from compressor.scoring.evaluate import agreed, evaluate, outputs_on
 from compressor.training.objective import Objective
 
 if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
 
+HELD_OUT_OUTPUTS = "held_out_outputs.npy"  # of the teacher, in its step
 MONITOR_ROWS = 2000  # rows scored at a time, for the curve in the report; nothing is chosen by them
 FOLD_ROWS = 64
 FOLD_BATCH = 16
@@ -36,6 +41,28 @@ def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable
         predict = predictor(scored, tokenizer, planned.max_length, info.pooling, info.truncation)  # type: ignore[arg-type]
         metrics = evaluate(predict, table, planned.spec, reference).metrics
         return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
+
+    return score
+
+
+def judge(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable[[Objective], float] | None:
+    """Return a function that scores an objective's student on held-out rows, to keep the best; None without any.
+
+    The score is the task's metric, and where rows have nothing to compare with, how far the student answers like its
+    teacher.
+    """
+    table, spec, info = planned.held_out, planned.spec, planned.info
+    if table is None:
+        return None
+    reference = np.load(journal.folder("teacher") / HELD_OUT_OUTPUTS)
+
+    def score(objective: Objective) -> float:
+        predict = predictor(objective.scored(), tokenizer, planned.max_length, info.pooling, info.truncation)  # type: ignore[arg-type]
+        outputs = outputs_on(predict, table, spec)
+        measured = spec.measure(outputs, table)
+        if spec.metric in measured:
+            return measured[spec.metric]
+        return list(agreed(outputs, reference, spec).values())[-1]
 
     return score
 

@@ -14,22 +14,20 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from compressor.batches.encoded import Collate, Collator, EncodedRows, encode_rows
-from compressor.batches.outputs import check_outputs, device, predictor, takes_segments, teacher_outputs
-from compressor.batches.teacher_cache import TeacherCache, fill_cache, open_cache
+from compressor.batches.encoded import encode_rows
+from compressor.batches.outputs import check_outputs, device, predictor, teacher_outputs
+from compressor.batches.teacher_cache import fill_cache
 from compressor.data import splits
-from compressor.data.table import Table
 from compressor.files import write_json
-from compressor.mixing.batches import MixedCollator, encode_mixed, tokens_of
 from compressor.models.checkpoint import cutting, read_embeddings, tokenizer_config
 from compressor.models.families import plain_type
 from compressor.models.teacher import load_model, load_tokenizer
 from compressor.refused import Refused
+from compressor.run.feeding.batches import stage_batches, variations_of
+from compressor.run.feeding.relabel import read_facts
 from compressor.run.journal import Journal, is_first_process
-from compressor.run.monitor import evaluation_batches, monitor
-from compressor.run.planning.kept_states import depths_of
+from compressor.run.monitor import HELD_OUT_OUTPUTS, evaluation_batches, judge, monitor
 from compressor.run.progress import bar, step_bar
-from compressor.run.relabel import read_facts, relabelled
 from compressor.scoring.evaluate import measured_teacher, outputs_on, tuned
 from compressor.student.activations import (
     SAMPLE_ROWS,
@@ -40,10 +38,10 @@ from compressor.student.activations import (
 )
 from compressor.student.pretrained import load_pretrained
 from compressor.student.student import build_student, load_student, save_student
+from compressor.training import projection
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.objective import Objective
-from compressor.training.registry import Stage
 from compressor.training.trackers import Tracking
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
 from vocab import mapping
@@ -75,6 +73,8 @@ def run_teacher(planned: "Plan", part: Path) -> None:
     check_outputs(outputs)
     scores = measured_teacher(outputs, planned.evaluation, spec)
     np.save(part / "eval_outputs.npy", outputs.astype(np.float32))
+    if planned.held_out is not None:
+        np.save(part / HELD_OUT_OUTPUTS, outputs_on(predict, planned.held_out, spec).astype(np.float32))
     write_json(part / "reference.json", {"metrics": scores, "rows": len(planned.evaluation)})
     if not any(stage.wants.cache for stage in planned.stages):
         return
@@ -90,6 +90,17 @@ def run_teacher(planned: "Plan", part: Path) -> None:
             advance,
             first,
         )
+
+
+def run_variations(planned: "Plan", part: Path) -> None:
+    """Cache the teacher's outputs on variations of the training rows, round by round; of their states nothing."""
+    model, tokenizer = load_teacher(planned)
+    model.to(device())
+    info = planned.info
+    rows = encode_rows(tokenizer, variations_of(planned), info.max_length, info.truncation)
+    n_rows = len(rows.lengths)
+    with bar("variations", n_rows, "rows") as advance:
+        fill_cache(part / "cache", n_rows, (), lambda wanted: teacher_outputs(model, info, rows, (), wanted), advance)
 
 
 def run_vocab(planned: "Plan", part: Path) -> None:
@@ -184,17 +195,19 @@ def run_stage(
     """Train the student of step ``before`` by stage ``number`` (1 is the first)."""
     stage, info = planned.stages[number - 1], planned.info
     student = load_student(planned.info, journal.folder(before) / "model")
-    table = planned.rows
     tokenizer = student_tokenizer(journal)
     objective = build_objective(planned, journal, student, number)
-    rows, collate = _batches(planned, journal, objective, table, number, part)
+    rows, collate = stage_batches(planned, journal, tokenizer, objective, number, part)
     optimisation = optimisation_of(stage.section, planned.resolved.seed)
-    with step_bar(stage.method.name, n_steps(len(table), optimisation)) as progress:
+    with step_bar(stage.method.name, n_steps(len(planned.rows), optimisation)) as progress:
         score = monitor(planned, journal, tokenizer) if objective.is_scored else None
-        train_stage(objective, rows, collate, optimisation, part / "work", score, progress, tracking)
+        carried = projection.carry(objective, journal.folder(before))
+        keep = judge(planned, journal, tokenizer) if objective.keeps_best else None
+        train_stage(objective, rows, collate, optimisation, part / "work", score, progress, tracking, carried, keep)
     if not is_first_process():
         return
     objective.cpu()
+    projection.save(objective, part)
     if objective.is_folded:
         batches = evaluation_batches(planned, tokenizer, student.config.pad_token_id)
         write_json(part / "fold.json", objective.finish(batches))
@@ -241,45 +254,11 @@ def _teacher_for(planned: "Plan", journal: Journal, method: type[Objective]) -> 
     return model if has_model else None, activations
 
 
-def _batches(
-    planned: "Plan", journal: Journal, objective: Objective, table: Table, number: int, part: Path
-) -> tuple[EncodedRows, Collate]:
-    """Encode the rows with the views that the objective reads, and return how batches are made of them."""
-    stage, info, mixing = planned.stages[number - 1], planned.info, objective.mixing
-    tokenizer = student_tokenizer(journal)
-    if mixing is None:
-        rows = encode_rows(tokenizer, table, planned.max_length, info.truncation)
-    else:
-        own = info.tokenizer
-        both, rows = encode_mixed(own, tokenizer, table, planned.max_length)
-    cache = _cache_for(planned, journal, stage) if stage.wants.cache else None
-    labels = planned.spec.target_array(table)
-    labels = relabelled(planned, journal, objective, number, cache, labels, part)
-    segments = takes_segments(info.config["model_type"])
-    collate = Collator(
-        rows, objective.student.config.pad_token_id, segments, labels, cache, has_words=mixing is not None
-    )
-    if mixing is None:
-        return rows, collate
-    assert stage.section.epochs is not None
-    tokens = tokens_of(own, tokenizer, mixing.masked)
-    seed = planned.resolved.seed + number
-    return rows, MixedCollator(both, collate, tokens, mixing, seed, stage.section.epochs, info.max_length)
-
-
-def _cache_for(planned: "Plan", journal: Journal, stage: Stage) -> TeacherCache:
-    """Open what the method reads of the teacher's outputs; of the states that other stages read, nothing."""
-    kept, depths = planned.kept, depths_of(planned.info.shape, planned.shape)
-    words = kept.words if stage.wants.word_layers else ()
-    return open_cache(
-        journal.folder("teacher") / "cache", words, kept.first if stage.loss_options.first_layers(depths) else ()
-    )
-
-
-def stage_log(journal: Journal, name: str, seconds: float) -> dict[str, Any]:
-    """Return a stage's log for the report."""
+def stage_log(journal: Journal, name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a stage's log for the report; ``record`` is what its step says of itself."""
     path = journal.folder(name) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     _, number, method = name.split("-", 2)
     log = [json.loads(line) for line in lines]
-    return {"stage": int(number), "method": method, "log": log, "seconds": seconds, **read_facts(journal.folder(name))}
+    found: dict[str, Any] = {"stage": int(number), "method": method, "log": log, **read_facts(journal.folder(name))}
+    return found | {key: record[key] for key in ("seconds", "cpu_seconds") if key in record}

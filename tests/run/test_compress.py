@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from compressor.cli import main
 from compressor.recipe import recipe as recipes
 from compressor.recipe import sections
 from compressor.recipe.recipe import Recipe
+from compressor.report.interval import interval
 from compressor.report.verdict import verdict
 from compressor.run.compress import compress
 from edge_demo import runtime
@@ -153,7 +156,7 @@ def test_the_same_teacher_and_rows_elsewhere_are_the_same_run(done, copy, tiny_t
 
 
 @pytest.mark.slow
-def test_a_drop_that_is_too_large_rejects_the_package(tiny_teacher_dir, tiny_rows, copy):
+def test_a_drop_that_is_too_large_rejects_the_package_with_advice(tiny_teacher_dir, tiny_rows, copy, tmp_path):
     shutil.rmtree(copy)
     strict = make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, budget={"max_drop": -200})
     outcome = compress(strict, copy)
@@ -161,6 +164,27 @@ def test_a_drop_that_is_too_large_rejects_the_package(tiny_teacher_dir, tiny_row
     assert outcome.package_dir.name == "package.rejected" and outcome.report["status"] == "not met"
     assert not (copy / "package").exists() and not (copy / "package.zip").exists()
     runtime.load(outcome.package_dir)
+    assert json.loads(outcome.report_path.read_text(encoding="utf-8"))["advice"] == outcome.report["advice"] != []
+    path = tmp_path / "strict.toml"
+    path.write_text(strict.dumps(), encoding="utf-8")
+    again = CliRunner().invoke(main, ["run", str(path), "--output", str(copy)])
+    assert again.exit_code == 3 and f"advice    {outcome.report['advice'][0]}\n" in again.stdout
+
+
+def test_the_drop_is_told_with_how_sure_it_is(done):
+    report = json.loads(done[0].report_path.read_text(encoding="utf-8"))
+    drop, scores = report["drop"], report["metrics"]
+    assert drop["points"] == pytest.approx(report["budget"]["measured"]["drop"], abs=1e-6)
+    assert drop["points"] == pytest.approx(100 * (scores["teacher"]["accuracy"] - scores["package"]["accuracy"]))
+    assert drop["low"] <= drop["points"] <= drop["high"] and drop["rows"] == 60 and drop["level"] == 0.95
+    checked = json.loads((done[0].report_path.parent / "steps" / "verify" / "verify.json").read_text(encoding="utf-8"))
+    assert checked["drop_interval"] == drop and checked["drop"] == report["budget"]["measured"]["drop"]
+    told = f"{drop['points']:+.2f} points of drop{interval(drop)}"
+    assert any(line.startswith("quality ") and line.endswith(told) for line in done[0].lines())
+    card = (done[0].package_dir / "README.md").read_text(encoding="utf-8")
+    sentence = f"Drop: {drop['points']:+.2f} points of accuracy below the teacher{interval(drop)} on 60 rows."
+    assert sentence in card and sentence in done[0].report_path.with_suffix(".html").read_text(encoding="utf-8")
+    assert report["advice"] == [] and report["verdict"] == verdict("accuracy", scores, [], 0, drop)
 
 
 @pytest.mark.slow
@@ -214,7 +238,7 @@ def test_baselines_stand_beside_the_package(tiny_teacher_dir, tiny_rows, tmp_pat
     assert all(0 <= baseline["metrics"]["accuracy"] <= 1 for baseline in outcome.report["baselines"])
     report, card = outcome.report, (outcome.package_dir / "README.md").read_text(encoding="utf-8")
     n_bytes = report["size"]["total"]
-    assert report["verdict"] == verdict("accuracy", report["metrics"], report["baselines"], n_bytes)
+    assert report["verdict"] == verdict("accuracy", report["metrics"], report["baselines"], n_bytes, report["drop"])
     assert re.findall(r"^Honestly: (.*)\.$", card, re.MULTILINE) == report["verdict"]
 
 

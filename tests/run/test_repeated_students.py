@@ -16,6 +16,7 @@ from compressor.recipe.sections import QuantizeSection, StudentSection
 from compressor.run.compress import compress
 from compressor.run.planning import sizing
 from compressor.run.planning.plan import plan
+from compressor.run.planning.words import Words
 from compressor.student.activations import Activations
 from compressor.student.pretrained import load_pretrained
 from compressor.student.student import choose_parts, new_model
@@ -36,7 +37,7 @@ BASE = {"teacher": {"path": "t"}, "data": {"train": "f"}}
 
 def chosen(student: StudentSection, max_bytes: int | None = None) -> sizing.Choice:
     bits = QuantizeSection(scheme="int8")
-    return sizing.choose(TEACHER, student, bits, 1000, (500, 1500), 64, "wordpiece", max_bytes, None)
+    return sizing.choose(TEACHER, student, bits, 1000, Words(500, 1500), 64, "wordpiece", max_bytes, None)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_the_steps_of_a_run_have_digests_of_their_own() -> None:
 def test_a_vocabulary_does_not_depend_on_how_students_are_trained() -> None:
     reached = modules_of(student_steps.run_vocab)
     assert "vocab.train" in reached and not any(name.startswith("compressor.training") for name in reached)
-    assert {"compressor.training.trainer", "compressor.run.relabel"} <= modules_of(student_steps.run_stage)
+    assert {"compressor.training.trainer", "compressor.run.feeding.relabel"} <= modules_of(student_steps.run_stage)
 
 
 def modules_of(step: Callable[..., Any]) -> set[str]:

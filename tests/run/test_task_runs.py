@@ -64,7 +64,7 @@ def test_a_teacher_of_several_labels_is_made_and_says_so(moods: tuple[Path, dict
 def test_thresholds_come_from_rows_that_are_neither_trained_on_nor_reported(made: Outcome) -> None:
     out = made.report_path.parent
     plan = json.loads((out / "steps" / "check" / "plan.json").read_text(encoding="utf-8"))
-    assert plan["rows"] == {"train": 360, "eval": 80, "held_out": 40}
+    assert plan["rows"] == {"train": 360, "eval": 80, "held_out": 40, "variations": 4}
     package = runtime.load(made.package_dir)
     assert package.manifest["kind"] == "multi_label" and package.manifest["task"] == "text-classification"
     assert len(package.manifest["thresholds"]) == len(package.manifest["labels"]) == 4
@@ -98,6 +98,18 @@ def test_the_package_is_scored_with_its_own_thresholds(made: Outcome, moods: tup
     package = made.report["metrics"]["package"]
     assert found["micro_f1"] == pytest.approx(package["micro_f1"])
     assert found["teacher"] == pytest.approx(made.report["metrics"]["teacher"]["micro_f1"], abs=1e-6)
+
+
+def test_the_interval_of_a_drop_is_by_the_thresholds_of_each(made: Outcome, moods: tuple[Path, dict]) -> None:
+    """Of the run the teacher's are those chosen on held-out rows: else a drop would not be among its own draws."""
+    drop = made.report["drop"]
+    assert drop["low"] < drop["points"] < drop["high"] and drop["rows"] == 80
+    found = tenmeg(
+        "verify", made.package_dir, "--eval", moods[0] / "dev.tsv", "--label-column", "moods",
+        "--teacher", moods[0] / "teacher",
+    )  # fmt: skip
+    again = found["drop_interval"]
+    assert again["low"] < again["points"] < again["high"] and again["points"] == pytest.approx(found["drop"], abs=1e-6)
 
 
 def test_the_command_line_of_the_reader_lists_labels(made: Outcome) -> None:
@@ -138,6 +150,7 @@ def test_an_encoder_is_judged_by_what_its_queries_find(tiny_encoder_dir: Path, t
     assert outcome.report["task"]["metric"] == "recall@10"
     drop = 100 * (scores["teacher"]["recall@10"] - scores["package"]["recall@10"])
     assert outcome.report["budget"]["measured"]["drop"] == pytest.approx(drop)
+    assert outcome.report["drop"]["low"] <= drop <= outcome.report["drop"]["high"]
     assert all("mrr@10" in row["metrics"] for row in outcome.report["baselines"])
     found = tenmeg("verify", outcome.package_dir, "--eval", dev)
     assert found["metric"] == "recall@10" and found["recall@10"] == pytest.approx(scores["package"]["recall@10"])

@@ -23,7 +23,8 @@ from compressor.report import fold_certificates
 from compressor.run.planning import refusals, sizing
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.rows import fitting_length, read_data
-from compressor.run.planning.stage_defaults import effort, fill_stage
+from compressor.run.planning.stage_defaults import estimate, fill_stage, fitting_variations
+from compressor.run.planning.words import words_of
 from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.training.registry import Stage, resolve
@@ -46,7 +47,7 @@ class Plan:
     spec: TaskSpec
     train: Table
     evaluation: Table
-    held_out: Table | None  # of the training rows, for tasks that choose something on them: nothing is trained on these
+    held_out: Table | None  # of the training rows, to choose an epoch on, or thresholds: nothing is trained on these
     choice: sizing.Choice
     max_length: int
     n_steps: int
@@ -54,6 +55,7 @@ class Plan:
     stages: tuple[Stage, ...]
     rows: Table  # the training rows as the student sees them: an encoder reads the two texts of a pair one by one
     kept: CachedStates  # of the teacher's hidden states, as the stages ask for them
+    n_variations: int  # of every row, which the teacher answers too
     pretrained: Pretrained | None = None  # the student, where it exists already
     vocabulary: GivenVocabulary | None = None  # and its vocabulary; None: one is trained, or the teacher's is kept
     digest: str = ""  # of the resolved recipe
@@ -78,6 +80,7 @@ class Plan:
                 "train": len(self.train),
                 "eval": len(self.evaluation),
                 **({"held_out": len(self.held_out)} if self.held_out else {}),
+                **({"variations": self.n_variations} if self.n_variations else {}),
             },
             "columns": {"train": self.train.columns, "eval": self.evaluation.columns},
             "student": {**self.shape.as_dict(), "n_parameters": self.shape.n_parameters},
@@ -106,7 +109,8 @@ class Plan:
             f"at most {self.max_length} tokens",
             "train": describe_rows(self.train),
             "eval": "; ".join(filter(None, (describe_rows(self.evaluation), self.spec.told(self.evaluation)))),
-            **({"held out": self._held_out_line()} if self.spec.tunes else {}),
+            "held out": self._held_out_line(),
+            **({"vary": f"{self.n_variations} variations of every row"} if self.n_variations else {}),
             "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
@@ -116,9 +120,12 @@ class Plan:
         return [f"{name:9}{text}" for name, text in rows.items()]
 
     def _held_out_line(self) -> str:
+        chosen = "the best epoch and thresholds" if self.spec.tunes else "the best epoch"
         if self.held_out:
-            return f"{len(self.held_out):,} training rows, to choose thresholds on"
-        return "none, for there are too few training rows with labels: every threshold stays 0.5"
+            return f"{len(self.held_out):,} training rows, to choose {chosen} on"
+        if self.spec.tunes:
+            return "none, for there are too few training rows with labels: every threshold stays 0.5"
+        return "none, for there are too few training rows: the last epoch is taken"
 
     def _given_lines(self) -> dict[str, str]:
         rows = {}
@@ -173,13 +180,31 @@ def plan(recipe: Recipe) -> Plan:
     choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
-    stages = tuple(fill_stage(stage, is_copied or pretrained is not None, rows, max_length) for stage in stages)
+    is_copied = is_copied or pretrained is not None
+    effort = recipe.effort
+    if recipe.minutes is not None:
+        from compressor.run.planning.pace import effort_of  # imports the models
+
+        effort = effort_of(recipe.minutes, info, choice.shape) / len(stages)
+    shapes, head = (choice.shape, info.shape), info.answers.has_head
+    stages = tuple(
+        fill_stage(stage, rows, max_length, *shapes, is_copied=is_copied, has_head=head, effort=effort)
+        for stage in stages
+    )
+    n_variations = recipe.data.variations
+    if n_variations is None:
+        n_variations = fitting_variations(stages, rows, max_length, *shapes, effort)
+    elif n_variations and not any(stage.wants.varies for stage in stages):
+        raise Refused(
+            f"--variations {n_variations}: no stage can use them: {', '.join(stage.method.name for stage in stages)} "
+            "reads labels or states of every row. Leave it out, or use --method distill without labels."
+        )
     kept = cached_states(stages, info.shape, choice.shape, rows, max_length)
     for stage in stages:
         stage.method.objective_class.check_shapes(info.shape, choice.shape, stage.options)
-    resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length)
-    n_steps, seconds = effort(stages, choice.shape, info.shape, rows, max_length)
-    given = stages, rows, kept, pretrained, vocabulary, resolved.digest()
+    resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length, n_variations)
+    n_steps, seconds = estimate(stages, *shapes, rows, max_length)
+    given = stages, rows, kept, n_variations, pretrained, vocabulary, resolved.digest()
     return Plan(resolved, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *given)
 
 
@@ -198,6 +223,7 @@ def _resolve(
     kind: Kind,
     stages: tuple[StageSection, ...],
     max_length: int,
+    n_variations: int,
 ) -> Recipe:
     """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
     vocab, student = recipe.vocab, recipe.student
@@ -215,7 +241,10 @@ def _resolve(
     }
     return recipe.model_copy(
         update={
+            "effort": 1.0,  # the epochs say it now
+            "minutes": None,
             "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
+            "data": recipe.data.model_copy(update={"variations": n_variations}),
             "vocab": vocab,
             "student": student,
             "quantize": recipe.quantize.model_copy(update=bits),
@@ -247,7 +276,7 @@ def _choose(
         recipe.student,
         sizing.with_blocks(recipe.quantize, info.answers.block_size),
         recipe.vocab.size if vocabulary is None else vocabulary.size,
-        sizing.vocabulary_range(least, [*train.texts, *(train.pairs or [])]),
+        words_of(least, [*train.texts, *(train.pairs or [])]),
         positions,
         kind,
         budget.max_bytes,

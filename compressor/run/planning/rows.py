@@ -17,8 +17,10 @@ LENGTH_ROWS = 2000  # rows that decide the maximum length
 LENGTH_QUANTILE = 0.999
 FINER_CUT = 1.3  # tokens of a small vocabulary per token of the teacher's, generously
 MIN_LENGTH = 32
-HELD_OUT = 0.1  # of the training rows, for tasks that choose something on them
-FEWEST_HELD_OUT, MOST_HELD_OUT = 20, 2000
+TUNED_ON = 0.1  # of the training rows, for tasks that choose thresholds on them
+HELD_OUT = 0.05  # for all others, to choose an epoch on
+FEWEST_HELD_OUT, MOST_HELD_OUT, MOST_TUNED_ON = 20, 1000, 2000
+FEWEST_OF_CLASS = 20  # training rows a class, below which none are spared
 
 
 def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Table, Table, Table | None]:
@@ -37,14 +39,30 @@ def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Ta
     for table in (train, evaluation):
         info.spec(pair=table.pairs is not None).targets(table)  # labels that the teacher does not know are refused
     info.answers.check_training(train)
-    if not info.answers.tunes or train.labels is None or len(train) * HELD_OUT < FEWEST_HELD_OUT:
+    share = held_out_share(
+        train, tunes=info.answers.tunes, n_classes=len(info.labels) if info.answers.has_one_class else 0
+    )
+    if share == 0:
         return train, evaluation, None
-    together = [train, evaluation] if train.source == evaluation.source else [train]
-    train, *rest = info.spec(pair=train.pairs is not None).settled(together)
-    evaluation = rest[0] if rest else evaluation
-    share = min(HELD_OUT, MOST_HELD_OUT / len(train))
+    if info.answers.tunes:
+        together = [train, evaluation] if train.source == evaluation.source else [train]
+        train, *rest = info.spec(pair=train.pairs is not None).settled(together)
+        evaluation = rest[0] if rest else evaluation
     train, held_out = splits.split_holdout(train, share, recipe.seed)
     return train, evaluation, held_out
+
+
+def held_out_share(train: Table, *, tunes: bool, n_classes: int) -> float:
+    """Return which share of the training rows is held out to choose on; 0 where there are too few.
+
+    Args:
+        train: the rows.
+        tunes: thresholds are chosen on them too, for which they need labels.
+        n_classes: of which a row has one; 0: none.
+    """
+    share, most = (TUNED_ON, MOST_TUNED_ON) if tunes else (HELD_OUT, MOST_HELD_OUT)
+    is_short = len(train) * share < FEWEST_HELD_OUT or len(train) < FEWEST_OF_CLASS * n_classes
+    return 0.0 if is_short or (tunes and train.labels is None) else min(share, most / len(train))
 
 
 def fitting_length(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor.batches.teacher_cache import TeacherCache
+from compressor.batches.teacher_cache import TeacherCache, VariedCache
 from compressor.files import read_json, write_json
 from compressor.run.folds import OUTPUTS, fold_step
 from compressor.run.journal import Journal, is_first_process
@@ -28,7 +28,7 @@ def relabelled(
     journal: Journal,
     objective: Objective,
     number: int,
-    cache: TeacherCache | None,
+    cache: TeacherCache | VariedCache | None,
     labels: npt.NDArray[np.generic] | None,
     part: Path,
 ) -> npt.NDArray[np.generic] | None:
