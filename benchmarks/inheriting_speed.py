@@ -59,6 +59,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     """Train one stage for some steps and put the median seconds of a step and the peak bytes into ``queue``."""
     from compressor.recipe.recipe import from_dict
     from compressor.run import student_steps
+    from compressor.run.feeding.batches import stage_batches
     from compressor.run.journal import Journal
     from compressor.run.planning.plan import plan
     from compressor.run.progress import quiet_libraries
@@ -81,7 +82,7 @@ def measure(stage: dict[str, Any], rows: Path, teacher: Path, work: Path, n_step
     journal.step("student", {}, (), lambda part: student_steps.run_student(planned, journal, part))
     student = load_student(planned.info, journal.folder("student") / "model")
     objective = student_steps.build_objective(planned, journal, student, 1)
-    encoded, collate = student_steps._batches(planned, journal, objective, planned.rows, 1, work)
+    encoded, collate = stage_batches(planned, journal, student_steps.student_tokenizer(journal), objective, 1, work)
     epochs = n_steps * BATCH / len(encoded.lengths)
     moments: list[float] = []
     target = work / f"work-{os.getpid()}"

@@ -19,6 +19,7 @@ from benchmarks.tables.inheritance_tables import inheritance_tables
 from benchmarks.tables.pea_kd_tables import pea_kd_tables
 from benchmarks.tables.shared_tables import shared_tables
 from benchmarks.tables.vocab_tables import vocabulary_tables
+from benchmarks.tables.worth_tables import worth_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS_DIR = ROOT / "docs" / "results"
@@ -26,6 +27,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "python.md",
     ROOT / "docs" / "tasks.md",
+    ROOT / "docs" / "effort.md",
     ROOT / "docs" / "vocabulary.md",
     ROOT / "docs" / "dual-training.md",
     ROOT / "docs" / "inheriting.md",
@@ -148,6 +150,7 @@ def render(page: str, results: dict[str, dict[str, Any]]) -> str:
     tables |= dual_tables(results)
     tables |= shared_tables(results)
     tables |= inheritance_tables(results) | pea_kd_tables(results)
+    tables |= worth_tables(results)
     if "compress" in results:
         tables["compress"] = lambda: compress_table(results["compress"])
     if "multi_label" in results:

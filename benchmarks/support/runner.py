@@ -38,7 +38,7 @@ def recipe_of(prepared: Prepared, arm: dict[str, Any], seed: int) -> dict[str, A
         **arm,
         "seed": seed,
         "teacher": {"path": str(prepared.teacher)},
-        "data": {"train": str(prepared.train), "eval": str(prepared.evaluation)},
+        "data": {**arm.get("data", {}), "train": str(prepared.train), "eval": str(prepared.evaluation)},
     }
 
 
@@ -141,10 +141,13 @@ def run_arm(prepared: Prepared, name: str, recipe: dict[str, Any]) -> dict[str, 
     return {
         "name": name,
         "seed": recipe["seed"],
+        "metric": report["task"]["metric"],
+        "teacher": report["metrics"]["teacher"],
         "metrics": report["metrics"]["student"],
         "package": {"metrics": report["metrics"]["package"], "bytes": report["size"]["total"]},
         "bytes": report["size"]["predicted"],
         "student": report["shape"],
+        "described": report["student"],
         "stages": report["recipe"]["stage"],
         "training": report["training"],
         "train_seconds": round(sum(stage["seconds"] for stage in report["training"]), 1),

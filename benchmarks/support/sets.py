@@ -42,7 +42,7 @@ def sets(
     """Return the sets; a teacher that is not there yet is fine-tuned."""
     found = []
     for name, setting in settings.items():
-        train, dev = (_table(data / name / file, work / "rows" / name) for file in setting.files)
+        train, dev = (readable(data / name / file, work / "rows" / name) for file in setting.files)
         teacher = teacher_folder() if setting.is_encoder else sst2_teacher
         if setting.teacher_epochs:
             how = {"epochs": setting.teacher_epochs, "rate": setting.teacher_rate}
@@ -53,7 +53,7 @@ def sets(
     return found
 
 
-def _table(source: Path, folder: Path) -> Path:
+def readable(source: Path, folder: Path) -> Path:
     """Return a file of rows: ``source`` itself, or what its two files say, written into ``folder`` as JSON lines."""
     if not source.is_dir():
         return source
