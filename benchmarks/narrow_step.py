@@ -112,8 +112,7 @@ def measure(shape: tuple[int, int, int, int], n_steps: int, rounds: int) -> dict
     """Return milliseconds and their ratio, in turns."""
     rows, cache = rows_of(n_steps * BATCH, shape[3])
     collate = Collator(rows, 0, has_segments=True, teacher=cache)
-    order = list(LengthSampler(rows.lengths, BATCH, 0))
-    batches = [collate(order[start : start + BATCH]) for start in range(0, len(order), BATCH)]
+    batches = [collate(chosen) for chosen in LengthSampler(rows.lengths, BATCH, 0).batches()]
     found: dict[str, list[float]] = {"bare": [], "distill": []}
     for _ in range(rounds):
         found["bare"].append(bare(student_of(*shape), batches))

@@ -6,6 +6,7 @@ two vocabularies can be compared word by word. Truncation happens here and nowhe
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -203,6 +204,12 @@ class LengthSampler(Sampler[int]):
         shuffled = [full[index] for index in rng.permutation(len(full))] + rest
         rows = np.concatenate(shuffled).tolist()
         return (Visit.at(row, self.epoch, self.epoch + place / len(rows)) for place, row in enumerate(rows))
+
+    def batches(self, n_rows: int | None = None) -> Iterator[list[int]]:
+        """Yield the rows of an epoch, a batch at a time, or ``n_rows``."""
+        rows = iter(self)
+        while chosen := list(islice(rows, n_rows or self.batch_size)):
+            yield chosen
 
     def _varied(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the rows, or variations in the place of some."""

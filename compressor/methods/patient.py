@@ -36,7 +36,7 @@ from compressor.scoring.losses import unit_mse
 from compressor.training import objective as base
 from compressor.training.contract import Context, Depths, MethodOptions, Wants, check_choice, check_shares, model_inputs
 from compressor.training.imitation import Imitation, without_dropout
-from compressor.training.projection import Projection
+from compressor.training.projection import Projection, brought
 
 NAME = "patient"
 PUBLISHED_TEACHER = 12
@@ -155,7 +155,7 @@ class Objective(base.Objective):
         states = [hidden_states[run + 1][:, 0] for run in self.passes]
         theirs = teacher_first[:, self.places]  # (batch, pairs, teacher width)
         ours = [
-            projection.beside(each, theirs[:, place].to(each.dtype)) if isinstance(projection, Projection) else each
+            brought(projection, each, theirs[:, place].to(each.dtype))
             for place, (projection, each) in enumerate(zip(self.projections, states, strict=True))
         ]
         stacked = torch.stack(ours, dim=1)

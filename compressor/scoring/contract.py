@@ -194,7 +194,7 @@ class TaskSpec:
     ) -> Resampled:
         """Return how the metric comes out on draws of the rows; on each row once it is what ``measure`` says.
 
-        Here each draw is scored by itself. Kinds whose metrics are sums or ranks score all at once.
+        Kinds whose metrics are sums or ranks score all draws at once; what they cannot is scored draw by draw.
 
         Args:
             outputs: one row for each input: (rows, values).
@@ -203,6 +203,9 @@ class TaskSpec:
             name: of the output.
         """
         targets = self.targets(table)
+        at_once = None if targets is None else self.scored_at_once(outputs, targets, name)
+        if at_once is not None:
+            return Resampled(len(table), at_once)
 
         def scored(rows: Array) -> float:
             if self.metric in self.of_teacher:
@@ -216,6 +219,10 @@ class TaskSpec:
             len(table),
             lambda counts: np.asarray([scored(np.repeat(places, drawn.astype(np.int64))) for drawn in counts]),
         )
+
+    def scored_at_once(self, outputs: Array, targets: Targets, name: str = "logits") -> Callable[[Array], Array] | None:
+        """Return the function of ``Resampled`` that scores all draws together; None for a metric it does not know."""
+        return None
 
     def tuned(self, outputs: Array, table: Table, name: str = "logits") -> Self:
         """Return the task with what is chosen on held-out rows, by a model's own outputs on them."""

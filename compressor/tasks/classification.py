@@ -1,6 +1,6 @@
 """One of several classes for each text, or pair of texts: accuracy, and F1 of the second of two or the mean of all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from compressor.data.labels import check_classes, collect_labels, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
-from compressor.scoring.contract import Array, Linear, Resampled, Targets
+from compressor.scoring.contract import Array, Linear, Targets
 from compressor.scoring.metrics import n_labels_of
 from compressor.scoring.resampling import class_sums, f1, means
 
@@ -76,16 +76,13 @@ class Task(contract.TaskSpec):
         """Return "teacher_agreement", the share of equal answers."""
         return {"teacher_agreement": float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())}
 
-    def resampled(
-        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
-    ) -> Resampled:
+    def scored_at_once(self, outputs: Array, targets: Targets, name: str = "logits") -> Callable[[Array], Array] | None:
         """Return the metric of draws from what each class was answered and right how often."""
-        targets = self.targets(table)
-        if self.metric not in Task.metrics or targets is None:  # a kind that refines this one may have others
-            return super().resampled(outputs, table, reference, name)
+        if self.metric not in Task.metrics:  # a kind that refines this one may have others
+            return None
         labels, answers = np.asarray(targets, dtype=np.int64), outputs.argmax(axis=1)
         if self.metric in ("accuracy", "micro_f1"):  # of one label a row they are the same
-            return Resampled(len(table), lambda counts: means((answers == labels).astype(np.float64), counts))
+            return lambda counts: means((answers == labels).astype(np.float64), counts)
         is_binary = self.metric == "f1" and len(self.labels) == 2
 
         def scored(counts: Array) -> Array:
@@ -95,7 +92,7 @@ class Task(contract.TaskSpec):
             mean: Array = of_classes.sum(axis=1) / (asked > 0).sum(axis=1)
             return of_classes[:, 1] if is_binary else mean
 
-        return Resampled(len(table), scored)
+        return scored
 
     def margin(self, output: Sequence[float]) -> float:
         """Return how far the best class is ahead of the second."""

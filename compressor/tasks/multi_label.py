@@ -5,7 +5,7 @@ A label is answered where its probability reaches its threshold: 0.5, or what su
 would be chance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,7 @@ from compressor.data.labels import check_spellings, label_ids
 from compressor.data.table import Table
 from compressor.refused import Refused
 from compressor.scoring import contract
-from compressor.scoring.contract import Array, Linear, Resampled, Targets
+from compressor.scoring.contract import Array, Linear, Targets
 from compressor.scoring.resampling import f1, means
 
 if TYPE_CHECKING:
@@ -117,22 +117,19 @@ class Task(contract.TaskSpec):
         same = (probabilities(ours, name) >= 0.5) == (probabilities(theirs, "logits") >= 0.5)
         return {"teacher_agreement": float(same.all(axis=1).mean())}
 
-    def resampled(
-        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
-    ) -> Resampled:
+    def scored_at_once(self, outputs: Array, targets: Targets, name: str = "logits") -> Callable[[Array], Array] | None:
         """Return the metric of draws from what each label was answered and right how often; thresholds stay."""
-        targets = self.targets(table)
-        if self.metric not in Task.metrics or targets is None:
-            return super().resampled(outputs, table, reference, name)
+        if self.metric not in Task.metrics:  # a kind that refines this one may have others
+            return None
         right = np.asarray(targets) > 0.5  # (rows, labels)
         answered = probabilities(outputs, name) >= self._limits()
         if self.metric == "exact_match":
             alike = (right == answered).all(axis=1).astype(np.float64)
-            return Resampled(len(table), lambda counts: means(alike, counts))
+            return lambda counts: means(alike, counts)
         hits, asked = (right & answered).astype(np.float64), right.astype(np.float64) + answered
         if self.metric == "micro_f1":
             hits, asked = hits.sum(axis=1, keepdims=True), asked.sum(axis=1, keepdims=True)  # (rows, 1)
-        return Resampled(len(table), lambda counts: f1(counts @ hits, counts @ asked).mean(axis=1))
+        return lambda counts: f1(counts @ hits, counts @ asked).mean(axis=1)
 
     def tuned(self, outputs: Array, table: Table, name: str = "logits") -> Self:
         """Return the task with the threshold of every label that gives it the best F1 on the rows."""

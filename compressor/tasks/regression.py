@@ -1,6 +1,6 @@
 """A score for each text, or pair of texts: Spearman's and Pearson's correlation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from compressor.data.labels import label_numbers
 from compressor.data.table import Table
 from compressor.scoring import contract
-from compressor.scoring.contract import TOLERANCE, Array, Linear, Resampled, Targets
+from compressor.scoring.contract import TOLERANCE, Array, Linear, Targets
 from compressor.scoring.metrics import correlations, n_labels_of
 from compressor.scoring.resampling import correlation
 
@@ -43,15 +43,12 @@ class Task(contract.TaskSpec):
         """Return "teacher_spearman"."""
         return {"teacher_spearman": correlations(ours.reshape(-1), theirs.reshape(-1))["spearman"]}
 
-    def resampled(
-        self, outputs: Array, table: Table, reference: Array | None = None, name: str = "logits"
-    ) -> Resampled:
+    def scored_at_once(self, outputs: Array, targets: Targets, name: str = "logits") -> Callable[[Array], Array] | None:
         """Return the correlation of draws with the scores."""
-        targets = self.targets(table)
-        if self.metric not in Task.metrics or targets is None:
-            return super().resampled(outputs, table, reference, name)
-        ours, theirs = outputs.reshape(len(table)).astype(np.float64), np.asarray(targets, dtype=np.float64)
-        return Resampled(len(table), correlation(self.metric, ours, theirs))
+        if self.metric not in Task.metrics:  # a kind that refines this one may have others
+            return None
+        ours, theirs = outputs.reshape(len(targets)).astype(np.float64), np.asarray(targets, dtype=np.float64)
+        return correlation(self.metric, ours, theirs)
 
     def limits(self, outputs: Array) -> dict[str, float]:
         """Return the largest difference: as far as scores spread."""

@@ -137,16 +137,11 @@ class StageCallback(TrainerCallback):
         What lies there may be of a later epoch than the checkpoint that a killed run goes on at: it is made again, as
         it was, before it is asked for.
         """
-        self.objective.eval()
-        score = round(judge(self.objective), 6)
-        self.objective.train()
         before = [entry[HELD_OUT] for entry in state.log_history if HELD_OUT in entry]
+        score = self._measured(lambda objective: {HELD_OUT: round(judge(objective), 6)}, state)[HELD_OUT]
         if all(score >= other for other in before):
             with written_whole(self.metrics_path.with_name(BEST)) as unfinished:
                 save_model(self.objective, str(unfinished))
-        state.log_history.append({"step": state.global_step, "epoch": state.epoch, HELD_OUT: score})
-        assert self.trainer is not None
-        self.trainer.report({HELD_OUT: score})
 
     def restore(self) -> None:
         """Put the best state back, where one was kept."""
@@ -157,12 +152,17 @@ class StageCallback(TrainerCallback):
     def _score(self, state: State) -> None:
         """Evaluate the student on the rows the caller chose."""
         if self.evaluate is not None and state.is_world_process_zero:
-            self.objective.eval()
-            metrics = self.evaluate(self.objective)
-            self.objective.train()
-            state.log_history.append({"step": state.global_step, "epoch": state.epoch, **metrics})
-            assert self.trainer is not None
-            self.trainer.report(metrics)  # which calls ``on_log`` here too
+            self._measured(self.evaluate, state)
+
+    def _measured(self, measure: Callable[[Objective], dict[str, float]], state: State) -> dict[str, float]:
+        """Return scores of the objective as it is, which are in the log then."""
+        self.objective.eval()
+        found = measure(self.objective)
+        self.objective.train()
+        state.log_history.append({"step": state.global_step, "epoch": state.epoch, **found})
+        assert self.trainer is not None
+        self.trainer.report(found)  # which calls ``on_log`` here too
+        return found
 
 
 def clean_entry(entry: dict[str, Any]) -> dict[str, Any]:

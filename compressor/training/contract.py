@@ -80,8 +80,6 @@ class Wants(NamedTuple):
 class Situation(NamedTuple):
     """What the plan knows of a stage when it makes explicit what its options leave open."""
 
-    width: int  # of the student
-    n_rows: int
     epochs: float
     has_head: bool  # the student answers in classes or scores, not in vectors
 

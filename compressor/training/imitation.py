@@ -23,7 +23,7 @@ from compressor.batches.pooling import UnitMeans, pool, word_attention, word_mea
 from compressor.scoring.contract import Weights
 from compressor.scoring.losses import unit_distance, word_kl
 from compressor.training.contract import Context
-from compressor.training.projection import Projection
+from compressor.training.projection import Projection, brought
 
 
 class Imitation(nn.Module):
@@ -106,8 +106,7 @@ class Imitation(nn.Module):
         total = hidden_states[-1].new_zeros(()).float()
         for index, (layer, projection) in enumerate(zip(self.layers, self.projections, strict=True)):
             ours, wanted = means(hidden_states[layer]), theirs[:, index].float()
-            mapped = projection.beside(ours, wanted) if isinstance(projection, Projection) else ours
-            total = total + unit_distance(mapped, wanted)
+            total = total + unit_distance(brought(projection, ours, wanted), wanted)
         return total / max(len(self.layers), 1)
 
 

@@ -6,8 +6,6 @@ compares, where S are the student's states and T the teacher's, at unit length a
 maps beside its model, and the next one with the same states goes on with them.
 """
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -81,6 +79,11 @@ class Projection(nn.Linear):
                 self.bias.copy_(found[-1])
 
 
+def brought(projection: nn.Module, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return states in the teacher's width: through their map, or as they are where there is none."""
+    return projection.beside(ours, theirs) if isinstance(projection, Projection) else ours
+
+
 def projections_of(model: nn.Module) -> list[Projection]:
     """Return the maps inside a model."""
     return [each for each in model.modules() if isinstance(each, Projection)]
@@ -112,19 +115,15 @@ def fit(
     was_training, place = objective.training, next(objective.parameters()).device
     objective.eval()
     with torch.no_grad(), torch.random.fork_rng():
-        for batch in _batches(sampler, collate, n_at_once or sampler.batch_size):
-            objective(**{name: tensor.to(place) for name, tensor in batch.items()})
-            if all(each.is_settled for each in wanted):
+        n_read = 0
+        for rows in sampler.batches(n_at_once):
+            objective(**{name: tensor.to(place) for name, tensor in collate(rows).items()})
+            n_read += len(rows)
+            if n_read >= MOST_BATCHES * sampler.batch_size or all(each.is_settled for each in wanted):
                 break
     for projection in wanted:
         projection.solve()
     objective.train(was_training)
-
-
-def _batches(sampler: LengthSampler, collate: Collate, n_at_once: int) -> Iterator[dict[str, Tensor]]:
-    rows = islice(sampler, MOST_BATCHES * sampler.batch_size)
-    while chosen := list(islice(rows, n_at_once)):
-        yield collate(chosen)
 
 
 def save(objective: nn.Module, folder: Path) -> None:

@@ -80,8 +80,7 @@ def fill_stage(
         "epochs": epochs,
         "learning_rate": section.learning_rate or objective_class.learning_rate or float(f"{rate:.2g}"),
     }
-    situation = Situation(student.hidden, len(train), epochs, has_head)
-    suited = stage.options.suited(section.options, situation)
+    suited = stage.options.suited(section.options, Situation(epochs, has_head))
     return resolve(section.model_copy(update={**filled, "options": {**section.options, **suited}}))
 
 
@@ -96,9 +95,10 @@ def fitting_variations(
     epochs = max((stage.section.epochs or 0.0 for stage in stages if stage.wants.varies), default=0.0)
     if epochs < FEWEST_EPOCHS:
         return 0
-    one = FORWARD * work_per_token(teacher) * _n_tokens(train, max_length)
-    work = work_per_token(student) * _n_tokens(train, max_length) * epochs
-    return min(MOST_VARIATIONS, math.floor(max(work, effort * WORK) / one))
+    n_tokens = _n_tokens(train, max_length)
+    work = work_per_token(student) * n_tokens * epochs
+    of_teacher = FORWARD * work_per_token(teacher) * n_tokens  # for one
+    return min(MOST_VARIATIONS, math.floor(max(work, effort * WORK) / of_teacher))
 
 
 def fill_finetuning(stage: StageSection, n_rows: int, width: int = WIDTH) -> StageSection:

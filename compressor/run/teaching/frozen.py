@@ -4,20 +4,21 @@ A fine-tuned teacher that does not beat this has unlearned something. One text b
 length; two texts u, v become u, v, |u - v| and u * v, each part brought to one mean length. Refuses nothing.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from compressor.batches.encoded import Side
 from compressor.batches.outputs import predictor
 from compressor.data.splits import subset
 from compressor.data.table import Table
 from compressor.models.sentence_folder import read_surroundings
-from compressor.models.teacher import TeacherInfo, load_tokenizer
+from compressor.models.teacher import TeacherInfo
 from compressor.run.teaching import linear
 from compressor.run.teaching.linear import Vectors
 from compressor.scoring.contract import TaskSpec
-from compressor.scoring.evaluate import score
+from compressor.scoring.evaluate import Predict, score
 from exporters.pooling import Pooling
 from exporters.weights import open_model
 
@@ -25,20 +26,23 @@ MEAN = Pooling("mean", normalize=True)
 MOST_ROWS = 100_000  # that coefficients come from: more say the same
 
 
-class Frozen(NamedTuple):
+@dataclass(frozen=True)
+class Frozen:
     """An encoder that is only read."""
 
     info: TeacherInfo
     pooling: Pooling | None  # in which it was trained to say what a text means; None: not at all
     max_length: int
 
+    @cached_property
+    def predict(self) -> Predict:
+        """The function from texts to vectors of unit length; the encoder is opened once."""
+        unit = (self.pooling or MEAN)._replace(normalize=True)
+        return predictor(load_encoder(self.info), self.info.tokenizer, self.max_length, unit, self.info.truncation)
+
     def vectors(self, texts: list[str]) -> Vectors:
         """Return vectors of unit length (texts, width)."""
-        model = load_encoder(self.info)
-        side: Side = self.info.truncation
-        tokenizer = load_tokenizer(self.info.folder)._tokenizer
-        unit = (self.pooling or MEAN)._replace(normalize=True)
-        return np.asarray(predictor(model, tokenizer, self.max_length, unit, side)(texts, None))
+        return np.asarray(self.predict(texts, None))
 
     def features(self, table: Table, pair: bool) -> list[Vectors]:
         """Return the parts of a row's features, (rows, width) each: one for a text, four for two."""

@@ -16,7 +16,6 @@ It is deterministic by seed, and leaves a head that has been learned for the sam
 """
 
 import re
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,9 +191,7 @@ def _order(encoded: EncodedRows, seed: int) -> list[list[int]]:
     batches: list[list[int]] = []
     sampler = LengthSampler(encoded.lengths, ALIGN_ROWS, seed)
     while len(batches) < ALIGN_STEPS:
-        rows = iter(sampler)
-        while chosen := [int(row) for row in islice(rows, ALIGN_ROWS)]:
-            batches.append(chosen)
+        batches += sampler.batches()
         sampler.set_epoch(sampler.epoch + 1)
     return batches[:ALIGN_STEPS]
 
