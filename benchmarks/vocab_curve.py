@@ -24,7 +24,7 @@ from compressor.models.checkpoint import read_embeddings
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
 from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
 from compressor.report.vocabulary_figure import Panel, draw, picture
-from compressor.run.planning.sizing import Choice
+from compressor.run.planning.choice import Choice
 from exporters.budget import parse_size
 from exporters.measuring.machine import versions
 from vocab import mapping

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from exporters.head import load_head
 from exporters.refused import Refused
 from exporters.repetition import plain_config
+from exporters.small.shape import known_config
 
 FORMAT = "tenmeg-package"
 FORMAT_VERSION = 1
@@ -129,13 +130,14 @@ def write_package(
         raise FileExistsError(f"package: {out_dir} exists and is not empty. Choose another --output or delete it.")
     pair = _check(info, cases)
     model = "onnx/model.onnx" if info.scheme.get("name") == "none" else "onnx/model_quantized.onnx"
+    known = known_config(plain_config(config))
     contents = {
         model: _read(model_path),
         "tokenizer.json": _tokenizer_json(tokenizer_dir),
         "tokenizer_config.json": _read(tokenizer_dir / "tokenizer_config.json"),
         # _name_or_path is where the checkpoint lay on the machine that made it. Layers that repeat do so in the graph:
         # its readers need the plain architecture, which is the one they know.
-        "config.json": _dump({key: value for key, value in plain_config(config).items() if key != "_name_or_path"}),
+        "config.json": _dump({key: value for key, value in known.items() if key != "_name_or_path"}),
         "README.md": card.encode("utf-8"),
     }
     manifest = _manifest(info, cases, pair, model, contents)

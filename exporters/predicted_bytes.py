@@ -15,6 +15,7 @@ import math
 from typing import Literal
 
 from exporters.shape import Scheme, Shape, blocks, fits_4_bits
+from exporters.small.shape import SmallShape
 
 # Nodes, names and small constants of a cleaned encoder: (once, per layer, per further pass of a layer that repeats,
 # whose constants are there already). Least squares over BERT encoders of 1, 3 and 6 layers, widths 128 and 384;
@@ -64,6 +65,8 @@ def predict_bytes(
 
 
 def _graph(shape: Shape, scheme: Scheme) -> int:
+    if isinstance(shape, SmallShape):
+        return shape.n_graph_bytes(is_quantized=scheme.weight_bits is not None)
     once, per_layer, per_pass = FLOAT_GRAPH if scheme.weight_bits is None else QUANTIZED_GRAPH
     layers = per_layer * shape.layers + per_pass * (shape.n_passes - shape.layers)
     width = shape.embedding_size or shape.hidden

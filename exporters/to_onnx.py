@@ -7,8 +7,11 @@ path, stack trace or time is: one folder always gives the same bytes.
 
 A weight that several layers or passes read (ALBERT's, or those of ``exporters.repeats``) is one tensor of the graph.
 
-It refuses other architectures than BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA and ALBERT, pooling it does not know, a
-``max_length`` beyond the position table, and pickled weights unless they are allowed.
+A small encoder (``exporters.small.models``) says in the metadata that its activations stay float: products are so few
+that rounding them would cost more than it saves, and would make an answer depend on what else is in the batch.
+
+It refuses other architectures than BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT and the small ones, pooling it
+does not know, a ``max_length`` beyond the position table, and pickled weights unless they are allowed.
 """
 
 import contextlib
@@ -27,19 +30,25 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+import exporters.repeats
+import exporters.small.layers
+import exporters.small.models
 from exporters.graph.optimize import save, strip
 from exporters.graph.stored_once import digest
 from exporters.head import Head, load_head
 from exporters.pooling import MODES, Pooling
 from exporters.refused import Refused
 from exporters.repetition import plain_type
+from exporters.small.shape import FLOAT_ACTIVATIONS, PREFIX, SMALL, is_small
 from exporters.weights import open_model
 
 logger = logging.getLogger(__name__)
 
 OPSET = 20  # the first with Gelu; later ones add nothing an encoder needs
-MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert")
+MODEL_TYPES = (
+    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert",
+    *(f"{PREFIX}{family}" for family in SMALL),
+)  # fmt: skip
 POSITION_OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions are counted from pad_token_id + 1
 
 
@@ -49,6 +58,7 @@ class Answering(nn.Module):
     def __init__(self, model: nn.Module, head: type[Head], pooling: Pooling | None) -> None:
         super().__init__()
         self.model, self.head, self.pooling = model, head, pooling
+        self.is_small = is_small(str(getattr(model.config, "model_type", "")))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -58,8 +68,10 @@ class Answering(nn.Module):
         The mask is made here as the attention adds it, because the models' own code makes it from ranges and index
         arithmetic, which is 20 nodes more in the graph.
         """
-        visible = attention_mask[:, None, None, :].to(torch.float32)  # (batch, 1, 1, tokens)
-        mask = (1.0 - visible) * torch.finfo(torch.float32).min
+        mask = attention_mask
+        if not self.is_small:
+            visible = attention_mask[:, None, None, :].to(torch.float32)  # (batch, 1, 1, tokens)
+            mask = (1.0 - visible) * torch.finfo(torch.float32).min
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self.model(input_ids=input_ids, attention_mask=mask, **types)
         return self.head.outputs(output, attention_mask, self.pooling)
@@ -109,6 +121,8 @@ def export_model(
         facts["labels"] = json.dumps(labels, ensure_ascii=False)
     elif pooling is not None:
         facts |= {"pooling": pooling.mode, "normalize": str(pooling.normalize).lower()}
+    if is_small(config.model_type):
+        facts[FLOAT_ACTIVATIONS] = "true"
     strip(graph)  # stack traces with paths of this machine, in every node and value
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, facts)
@@ -183,6 +197,7 @@ def _to_graph(wrapper: nn.Module, names: list[str], outputs: list[str], max_leng
             input_names=names,
             output_names=outputs,
             dynamic_shapes={name: {0: batch, 1: tokens} for name in names},
+            custom_translation_table={torch.ops.tenmeg.recurrent.default: exporters.small.layers.recurrent_to_onnx},
             verbose=False,
         )
     assert program is not None

@@ -18,6 +18,7 @@ from compressor.models.families import plain_type
 from compressor.models.teacher import TeacherInfo
 from compressor.refused import Refused
 from exporters.pooling import Pooling
+from exporters.small.shape import is_small
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,7 +42,7 @@ def device() -> torch.device:
 
 def takes_segments(model_type: str) -> bool:
     """Return whether models of this type read ``token_type_ids`` (RoBERTa has a table of one row and ignores them)."""
-    return plain_type(model_type) in ("bert", "electra", "albert")
+    return plain_type(model_type) in ("bert", "electra", "albert") or is_small(model_type)
 
 
 def predict(

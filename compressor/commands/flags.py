@@ -115,10 +115,22 @@ FLAGS: dict[str, Flag] = {
         "student.pretrained",
         {"metavar": "MODEL"},
     ),
+    "family": Flag(
+        "What the student is: a transformer, or a small encoder of recurrent units, convolutions or a mean.",
+        "by --max-size",
+        "student.family",
+        {"type": click.Choice(["transformer", "recurrent", "convolution", "mean"])},
+    ),
+    "embedding": Flag("Columns of the token table of a small encoder.", "by --max-size", "student.embedding", NUMBER),
     "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),
-    "hidden": Flag("Width of the student.", "by --max-size", "student.hidden", NUMBER),
+    "hidden": Flag("Width of the student; of a small encoder its units.", "by --max-size", "student.hidden", NUMBER),
     "heads": Flag("Attention heads of the student.", "by --max-size", "student.heads", NUMBER),
-    "ffn": Flag("Feed-forward units of the student.", "by --max-size", "student.ffn", NUMBER),
+    "ffn": Flag(
+        "Feed-forward units of the student; of a small encoder those of its dense layer.",
+        "by --max-size",
+        "student.ffn",
+        NUMBER,
+    ),
     "init": Flag(
         "Start of the student: parts of the teacher, its mapped embeddings only, or random weights.",
         "teacher",
@@ -237,8 +249,8 @@ FLAGS: dict[str, Flag] = {
 TEACHER = ("revision", "offline", "allow_pickle", "trust_remote_code", "max_length")
 COLUMNS = ("text_column", "pair_column", "label_column")
 SHAPE = (
-    "vocab_size", "vocab_kind", "vocab_rule", "vocab_from", "layers", "hidden", "heads", "ffn", "repeat", "exchange",
-    "init", "start_layers", "pretrained",
+    "family", "vocab_size", "vocab_kind", "vocab_rule", "vocab_from", "embedding", "layers", "hidden", "heads", "ffn",
+    "repeat", "exchange", "init", "start_layers", "pretrained",
 )  # fmt: skip
 BITS = ("quantize", "embedding_bits", "block_size")
 BUDGET = ("max_size", "max_latency", "max_drop")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from compressor.models.teacher import TeacherInfo
-    from compressor.run.planning.sizing import Choice
+    from compressor.run.planning.choice import Choice
     from vocab.comparing.curve import Curve, Pick
 
 CURVE_VERSION = 1
@@ -220,7 +220,7 @@ def measure_sizes(
 
 def usual_sizes(least: int, teacher_size: int) -> list[int]:
     """Return the sizes that a run chooses from, between the least and the teacher's; or some evenly spread ones."""
-    from compressor.run.planning.sizing import VOCABULARY_SIZES
+    from compressor.run.planning.choice import VOCABULARY_SIZES
 
     sizes = sorted(size for size in VOCABULARY_SIZES if least <= size < teacher_size)
     if len(sizes) >= FEWEST_SIZES:
@@ -256,7 +256,7 @@ def as_json(found: "Curve", picked: "Pick | None", choice: "Choice", limits: Seq
 
 def lines_of(found: "Curve", picked: "Pick | None", choice: "Choice") -> list[str]:
     """Return the table and the pick for people."""
-    from compressor.run.planning.sizing import describe
+    from compressor.run.planning.choice import describe
 
     names = list(found.n_texts)
     by_file = names if len(names) > 1 else []

@@ -22,7 +22,7 @@ from compressor.training import objective as base
 from compressor.training.contract import Context, MethodOptions, Situation, Wants, model_inputs
 from compressor.training.imitation import Imitation, without_dropout
 
-OFTEN, DROPOUT = 3.0, 0.1  # from so many epochs on
+OFTEN, DROPOUT, SMALL_DROPOUT = 3.0, 0.1, 0.3  # from so many epochs on
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Options(MethodOptions):
     temperature: float = 2.0
     logits: float = 1.0
     labels: float = 0.0
-    hidden: float = 1.0
+    hidden: float = 1.0  # the plan says 0 for a student that is no transformer, where it is not given
     embedding: float = 1.0
     similarity: float = 10.0
-    dropout: float = 0.0  # while training; the plan says 0.1 for three epochs or more, where it is not given
+    dropout: float = 0.0  # while training; the plan says more for three epochs or more, where it is not given
     layers: int = 2  # how many of the teacher's layers are cached and compared, evenly spaced, the last among them
 
     def wants(self) -> Wants:
@@ -44,15 +44,18 @@ class Options(MethodOptions):
         return Wants(word_layers=self.layers if self.hidden > 0 else 0, labels=not is_free, varies=is_free)
 
     def suited(self, given: Collection[str], situation: Situation) -> dict[str, Any]:
-        """Return the dropout: some where rows are seen often and answers are few numbers."""
+        """Return the dropout, some where rows are seen often and answers are few numbers, and the weight of states."""
         is_often = situation.epochs >= OFTEN and situation.has_head
-        return {} if "dropout" in given else {"dropout": DROPOUT if is_often else 0.0}
+        dropout = SMALL_DROPOUT if situation.is_small else DROPOUT
+        found = {"dropout": dropout if is_often else 0.0, **({"hidden": 0.0} if situation.is_small else {})}
+        return {name: value for name, value in found.items() if name not in given}
 
 
 class Objective(base.Objective):
     """The student and the projections that training needs."""
 
     keeps_best = True
+    any_family = True
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()

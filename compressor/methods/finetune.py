@@ -40,6 +40,7 @@ class Objective(base.Objective):
     """The student and its labels."""
 
     keeps_best = True
+    any_family = True
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__()

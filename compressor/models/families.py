@@ -13,6 +13,8 @@ from compressor.models.configuration import is_architecture
 from compressor.refused import Refused, did_you_mean
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
+from exporters.small.shape import PREFIX as SMALL_PREFIX
+from exporters.small.shape import SMALL, is_small, shape_in
 
 # What methods need of shapes: they know no exporters.
 __all__ = ["Shape", "n_passes", "pattern", "plain_type"]
@@ -108,7 +110,11 @@ EXPORT_ONLY = MappingProxyType(
         "albert": Family(
             "albert", "encoder.albert_layer_groups.{}", MappingProxyType({}),
             MappingProxyType({**BERT_CONFIG, "layers": "num_hidden_groups"}), has_pooler=True,
-        )
+        ),
+        **{
+            f"{SMALL_PREFIX}{name}": Family("small", "", MappingProxyType({}), MappingProxyType({}))
+            for name in SMALL
+        },
     }
 )  # fmt: skip
 
@@ -141,6 +147,8 @@ def shape_of(config: dict[str, Any], n_labels: int, *, for_export: bool = False)
     ``n_labels`` is 0 for sentence embeddings, whose pooler is not deployed.
     """
     family = family_of(config["model_type"], for_export=for_export)
+    if is_small(config["model_type"]):
+        return shape_in(config, n_labels)
     for key in (*family.config.values(), "vocab_size"):
         if not isinstance(config.get(key), int) or config[key] <= 0:
             got = repr(config[key])[:40] if key in config else "nothing"

@@ -24,6 +24,7 @@ from compressor.scoring.registry import kind_of, known_tasks, load_kind
 from exporters.pooling import Pooling
 from exporters.repetition import CLASS_PREFIX
 from exporters.shape import Shape
+from exporters.small.shape import plain_class
 from exporters.weights import ANSWERS, open_model
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def infer_task(config: dict[str, Any], pooling: Pooling | None) -> str:
     import transformers
     from optimum.exporters.tasks import TasksManager
 
-    model_class = getattr(transformers, str(names[0]).removeprefix(CLASS_PREFIX), None)
+    model_class = getattr(transformers, plain_class(str(names[0]).removeprefix(CLASS_PREFIX)), None)
     if model_class is None:
         raise Refused(f"teacher: transformers has no {names[0]}. Use a checkpoint of a standard architecture.")
     task = str(TasksManager.infer_task_from_model(model_class))
@@ -226,7 +227,8 @@ def auto_class_of(kind: type[TaskSpec], family: Family) -> tuple[Any, dict[str, 
     """Return the class of transformers that opens a task's models, and what it is told: an encoder has no pooler."""
     import transformers
 
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+    import exporters.repeats
+    import exporters.small.models  # noqa: F401 - registers the small encoders
 
     return getattr(transformers, kind.model_class), {} if kind.has_head else family.without_pooler
 

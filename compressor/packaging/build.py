@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressor.files import read_json
 from compressor.refused import Refused
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compressor.scoring.contract import TaskSpec
     from exporters.graph.optimize import OptimizeResult
     from exporters.package import PackageInfo, SelfTestCase
+    from exporters.pooling import Pooling
     from exporters.to_onnx import ExportResult
 
 EXPORT_VERSION = 1
@@ -28,15 +29,22 @@ def scheme_of(quantize: str | None, embedding_bits: int | None, block_size: int 
     return Scheme(bits, embedding_bits or bits, block_size or 32)  # type: ignore[arg-type]
 
 
+class Built(NamedTuple):
+    """A student on disk, and how its states become a vector."""
+
+    folder: Path
+    pooling: "Pooling | None"
+
+
 def export_graph(
-    info: "TeacherInfo", path: Path, max_length: int, *, model_dir: Path | None = None, allow_pickle: bool = False
+    info: "TeacherInfo", path: Path, max_length: int, student: Built | None = None, *, allow_pickle: bool = False
 ) -> tuple["ExportResult", "OptimizeResult"]:
-    """Write the clean float graph of a teacher, or of the student in ``model_dir``."""
+    """Write the clean float graph of a teacher, or of its student."""
     from exporters.graph.optimize import optimize
     from exporters.to_onnx import export_model
 
-    folder = model_dir or info.folder
-    exported = export_model(folder, path, info.kind, max_length, info.pooling, allow_pickle=allow_pickle)
+    folder, pooling = student or (info.folder, info.pooling)
+    exported = export_model(folder, path, info.kind, max_length, pooling, allow_pickle=allow_pickle)
     return exported, optimize(path, path)
 
 

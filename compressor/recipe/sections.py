@@ -23,9 +23,14 @@ from compressor.files import hash_files, sha256_file, user_path
 from compressor.refused import Refused
 from exporters.budget import Budget, parse_latency, parse_size
 from exporters.repetition import check_layers, check_repeat
+from exporters.small.shape import SMALL
 
-OF_PASSES = ("start_layers", "repeat", "exchange")  # keys of [student] that are written only where they say something
+# Keys of [student] that are written only where they say something.
+OF_PASSES = ("start_layers", "repeat", "exchange")
+OF_SMALL = ("family", "embedding")
+OF_TRANSFORMERS = ("pretrained", "layers", "heads", *OF_PASSES)
 Task = Literal["text-classification", "feature-extraction"]
+Family = Literal["transformer", "recurrent", "convolution", "mean"]
 VocabKind = Literal["wordpiece", "unigram", "bpe"]
 VocabRule = Literal["cuts", "frequency", "likelihood", "embedding"]
 Repeat = Annotated[str | tuple[int, ...], BeforeValidator(check_repeat)]
@@ -141,11 +146,15 @@ class VocabSection(Section):
 class StudentSection(Section):
     """The student's shape; anything left out is chosen by the byte budget."""
 
+    family: Family | None = Field(
+        None, description="transformer, or a small encoder (exporters/small/models.py); None: by the byte budget"
+    )
     pretrained: str | None = Field(None, description="folder or hub id of a model that exists: its shape, its weights")
     layers: Annotated[int, Field(gt=0)] | None = None
-    hidden: Annotated[int, Field(gt=0)] | None = None
+    hidden: Annotated[int, Field(gt=0)] | None = Field(None, description="width; of a small encoder its units")
     heads: Annotated[int, Field(gt=0)] | None = None
-    ffn: Annotated[int, Field(gt=0)] | None = None
+    ffn: Annotated[int, Field(gt=0)] | None = Field(None, description="units; of a small encoder its dense layer's")
+    embedding: Annotated[int, Field(gt=0)] | None = Field(None, description="columns of a small encoder's token table")
     init: Literal["teacher", "embeddings", "random"] = Field(
         "teacher", description="the start: parts of the teacher, only its embeddings (mapped), or random weights"
     )
@@ -160,7 +169,29 @@ class StudentSection(Section):
 
     def answered(self) -> tuple[str, ...]:
         """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
-        return (*super().answered(), *(name for name in OF_PASSES if getattr(self, name) is None))
+        silent = (*OF_PASSES, *OF_SMALL, *(("layers", "heads") if self.is_small else ()))
+        return (*super().answered(), *(name for name in silent if getattr(self, name) is None))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the student is to be a small encoder."""
+        return self.family in SMALL
+
+    @model_validator(mode="after")
+    def keys_are_of_the_family(self) -> Self:
+        """Refuse what only a transformer has beside a small family, and what only a small encoder has without one."""
+        beside = self.given(*OF_TRANSFORMERS) if self.is_small else []
+        if beside:
+            raise Refused(
+                f"family={self.family!r} is no transformer and has no {', '.join(beside)}. Leave out {beside[0]}, or "
+                "use family='transformer'."
+            )
+        if self.embedding is not None and not self.is_small:
+            raise Refused(
+                f"embedding={self.embedding} is the token table of a small encoder. Give family as one of "
+                f"{', '.join(SMALL)}, or leave out embedding."
+            )
+        return self
 
     @model_validator(mode="after")
     def repeated_layers_exist(self) -> Self:

@@ -26,8 +26,8 @@ from compressor.run.folds import fold_key, fold_step, run_folds
 from compressor.run.journal import Journal, is_first_process
 from compressor.run.output import LOGS, RECIPE, check_output, open_output, with_epochs
 from compressor.run.package_steps import Sources
+from compressor.run.planning.choice import describe
 from compressor.run.planning.plan import Plan, plan
-from compressor.run.planning.sizing import describe
 from compressor.run.progress import quiet_libraries
 from compressor.run.source import code_digest
 from compressor.training.trackers import Tracking, known_trackers

@@ -38,7 +38,7 @@ def monitor(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable
 
     def score(objective: Objective) -> dict[str, float]:
         scored, info = objective.scored(), planned.info
-        predict = predictor(scored, tokenizer, planned.max_length, info.pooling, info.truncation)  # type: ignore[arg-type]
+        predict = predictor(scored, tokenizer, planned.max_length, planned.pooling, info.truncation)  # type: ignore[arg-type]
         metrics = evaluate(predict, table, planned.spec, reference).metrics
         return {f"eval_{name}": round(value, 6) for name, value in metrics.items()}
 
@@ -57,7 +57,7 @@ def judge(planned: "Plan", journal: Journal, tokenizer: Tokenizer) -> Callable[[
     reference = np.load(journal.folder("teacher") / HELD_OUT_OUTPUTS)
 
     def score(objective: Objective) -> float:
-        predict = predictor(objective.scored(), tokenizer, planned.max_length, info.pooling, info.truncation)  # type: ignore[arg-type]
+        predict = predictor(objective.scored(), tokenizer, planned.max_length, planned.pooling, info.truncation)  # type: ignore[arg-type]
         outputs = outputs_on(predict, table, spec)
         measured = spec.measure(outputs, table)
         if spec.metric in measured:

@@ -19,7 +19,7 @@ from compressor.data import splits
 from compressor.data.table import Table, select
 from compressor.files import read_json, write_json
 from compressor.packaging import baselines
-from compressor.packaging.build import build_package, export_graph, quantize_graph
+from compressor.packaging.build import Built, build_package, export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
 from compressor.packaging.original import compare_original, rows_to_compare
 from compressor.packaging.parity import Asked, compare_graphs
@@ -65,7 +65,8 @@ class Sources:
     def export(self, part: Path) -> None:
         """Write the clean float graph."""
         path, info = part / "model.onnx", self.planned.info
-        result, optimized = export_graph(info, path, self.planned.max_length, model_dir=self.model_dir)
+        student = Built(self.model_dir, self.planned.pooling)
+        result, optimized = export_graph(info, path, self.planned.max_length, student)
         write_json(
             part / "export.json",
             {
@@ -91,7 +92,7 @@ class Sources:
         teacher_outputs = np.load(self.journal.folder("teacher") / "eval_outputs.npy")
         student = load_student(planned.info, self.model_dir)
         info, tokenizer = planned.info, student_tokenizer(self.journal)
-        predict = predictor(student, tokenizer, planned.max_length, info.pooling, info.truncation)
+        predict = predictor(student, tokenizer, planned.max_length, planned.pooling, info.truncation)
         ours = evaluate(predict, evaluation, tuned(predict, held_out, spec), teacher_outputs).metrics
         parities, missed = self._parities(predict)
         for found, violations in self._beside_original(predict, teacher_outputs):
@@ -163,7 +164,7 @@ class Sources:
             folder,
             max_length=planned.max_length,
             inputs=tuple(export["inputs"]),
-            pooling=info.pooling._asdict() if info.pooling else None,
+            pooling=planned.pooling._asdict() if planned.pooling else None,
             truncation=info.truncation,
             quality=quality,
             scheme={"name": planned.scheme.name, **self._quantization()},

@@ -37,6 +37,7 @@ from compressor.student.activations import (
     save_activations,
 )
 from compressor.student.pretrained import load_pretrained
+from compressor.student.small import build_small
 from compressor.student.student import build_student, load_student, save_student
 from compressor.training import projection
 from compressor.training.callbacks import discard
@@ -44,6 +45,7 @@ from compressor.training.contract import Context
 from compressor.training.objective import Objective
 from compressor.training.trackers import Tracking
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
+from exporters.small.shape import SmallShape
 from vocab import mapping
 from vocab.comparing.word_report import certificate
 from vocab.save import save_tokenizer
@@ -166,6 +168,9 @@ def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
     if planned.pretrained is not None:
         allow_pickle = planned.resolved.teacher.allow_pickle
         student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
+    elif isinstance(planned.shape, SmallShape):
+        teacher = None if section.init == "random" else load_teacher(planned)[0]
+        student, origin = build_small(planned.info, teacher, planned.shape, _vocab_map(journal), seed)
     else:
         model, tokenizer = load_teacher(planned)
         found = None if section.init == "random" else teacher_activations(planned, model, tokenizer)
@@ -179,7 +184,7 @@ def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
     pad_id = student_tokenizer(journal).token_to_id(pad_token)
     student.config.pad_token_id = pad_id if pad_id is not None else 0
     folder = part / "model"
-    save_student(student, origin, planned.info, folder, planned.max_length)
+    save_student(student, origin, planned.info, folder, planned.max_length, planned.pooling)
     copy_tokenizer(journal, folder)
 
 
@@ -212,7 +217,7 @@ def run_stage(
         batches = evaluation_batches(planned, tokenizer, student.config.pad_token_id)
         write_json(part / "fold.json", objective.finish(batches))
     (part / "work" / "metrics.jsonl").rename(part / "metrics.jsonl")
-    save_student(objective.student.cpu(), None, info, part / "model", planned.max_length)
+    save_student(objective.student.cpu(), None, info, part / "model", planned.max_length, planned.pooling)
     copy_tokenizer(journal, part / "model")
     discard(part / "work")
 
@@ -225,7 +230,7 @@ def build_objective(planned: "Plan", journal: Journal, student: Any, number: int
     context = Context(
         student,
         planned.spec,
-        info.pooling,
+        planned.pooling,
         info.shape.hidden,
         kept.words,
         info.shape.n_passes,

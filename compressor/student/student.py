@@ -18,12 +18,14 @@ import torch
 
 from compressor.models.families import Family, config_numbers, family_of
 from compressor.models.slots import PER_LAYER, ROLE_AXES, Axis, Slot, find_slots, pick_layers, prefix_of
-from compressor.models.teacher import TeacherInfo, auto_class_of
+from compressor.models.teacher import TeacherInfo, auto_class_of, read_config
 from compressor.refused import Refused
 from compressor.student.activations import Activations
 from compressor.student.copied import NEW, Index, TensorMap
-from exporters.pooling import write_pooling
+from compressor.student.small import new_small
+from exporters.pooling import Pooling, write_pooling
 from exporters.shape import Shape
+from exporters.small.shape import SmallShape
 from exporters.weights import open_model
 from vocab.mapping import VocabMap
 
@@ -86,7 +88,8 @@ def build_student(
 
 def load_student(info: TeacherInfo, folder: Path) -> "PreTrainedModel":
     """Return the student in ``folder`` in float32."""
-    auto_class, extra = auto_class_of(info.answers, info.family)
+    family = family_of(str(read_config(folder)["model_type"]), for_export=True)
+    auto_class, extra = auto_class_of(info.answers, family)
     model: PreTrainedModel
     model, _ = open_model(auto_class, folder, where="student", is_encoder=not info.answers.has_head, **extra)
     return model
@@ -96,6 +99,8 @@ def new_model(info: TeacherInfo, shape: Shape, seed: int) -> "PreTrainedModel":
     """Return a model of ``shape`` with fresh weights, drawn from ``seed`` without touching the global generator."""
     from transformers import AutoConfig
 
+    if isinstance(shape, SmallShape):
+        return new_small(info, shape, seed)
     numbers = config_numbers(info.config, shape)
     kind = numbers.pop("model_type")
     auto_class, extra = auto_class_of(info.answers, family_of(kind))  # registers what AutoConfig is asked for
@@ -258,12 +263,17 @@ def temperature(teacher: Shape, student: Shape) -> float:
 
 
 def save_student(
-    student: "PreTrainedModel", origin: dict[str, object] | None, info: TeacherInfo, folder: Path, max_length: int
+    student: "PreTrainedModel",
+    origin: dict[str, object] | None,
+    info: TeacherInfo,
+    folder: Path,
+    max_length: int,
+    pooling: Pooling | None,
 ) -> None:
     """Write a checkpoint that transformers and, for sentence encoders, sentence-transformers open."""
     student.save_pretrained(folder)
-    if info.pooling is not None:
-        write_pooling(folder, info.pooling, int(student.config.hidden_size), max_length)
+    if pooling is not None:
+        write_pooling(folder, pooling, int(student.config.hidden_size), max_length)
     if origin is not None:
         text = json.dumps({"version": 1, "teacher": info.name, "tensors": origin}, indent=2, sort_keys=True)
         (folder / "inherit.json").write_text(text + "\n", encoding="utf-8")

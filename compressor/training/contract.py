@@ -82,6 +82,7 @@ class Situation(NamedTuple):
 
     epochs: float
     has_head: bool  # the student answers in classes or scores, not in vectors
+    is_small: bool = False  # it is no transformer
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Objective(nn.Module):
     runs_wide: ClassVar[bool] = False  # what is trained is as wide as the teacher; counts in the time
     is_folded: ClassVar[bool] = False  # ``finish`` makes the plain student, with a certificate
     clips_apart: ClassVar[bool] = False  # gradients are clipped by learning rate: ``rate_of`` has several
+    any_family: ClassVar[bool] = False  # it asks no more of a student than outputs and states: small encoders serve too
     keeps_best: ClassVar[bool] = False  # any epoch's state is a whole student: the best by held-out rows is kept
     makes_gradients: ClassVar[bool] = False  # ``before_step`` does: they are clipped, and measured, after it
 

@@ -105,6 +105,7 @@ def _kind(tensor: TensorProto, uses: list[tuple[NodeProto, int]]) -> Kind:
     is_small = sum(size > 1 for size in tensor.dims) < 2
     if node.op_type in LOOKUPS and index == 0 and tensor.data_type != TensorProto.FLOAT16:
         return "embeddings"
-    if node.op_type == "Cast" or (node.op_type == "QLinearConv" and index == 3):  # its weights
+    is_cast = node.op_type == "Cast" and not tensor.name.endswith(".int8")  # those are widened weights
+    if is_cast or (node.op_type == "QLinearConv" and index == 3):  # its weights
         return "scales"
     return "vectors" if is_small else "weights"

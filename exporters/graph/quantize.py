@@ -11,10 +11,14 @@ A matrix without a partner of its size keeps 8 bits. The other kernel, ``blocked
 half as fast on CPU, but it needs about 3 bytes per weight less memory while loading. Float16 scales are likewise
 followed by a Cast that is folded.
 
+A graph whose metadata say so keeps float activations: its weights, those of convolutions and recurrent nets too, have 8
+bits in the file and are widened when it is loaded (``exporters.graph.widened``), also where the scheme says 4.
+
 Products of two activations (attention scores) stay float. If a constant matrix or a float table is left, it raises,
 unless told that this is allowed. It takes graphs cleaned by ``exporters.graph.optimize``; it needs no calibration data.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +28,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from exporters.graph.optimize import drop_unused, initializers, replace_nodes, save
 from exporters.graph.quantized_nodes import Kernel, Writer
 from exporters.graph.stored_once import check_stored_once, float_products, identity_of
+from exporters.graph.widened import Weight, keeps_float, weights_of, widen
 from exporters.refused import Refused
 from exporters.shape import Scheme
 
@@ -52,10 +57,20 @@ def quantize(
     """
     bytes_before = path.stat().st_size
     model = onnx.load(path, format="protobuf")  # whatever its suffix
+    is_float = keeps_float(model)
+    if is_float and scheme.weight_bits:
+        scheme = replace(scheme, weight_bits=8)
     writer = Writer(model, scheme, kernel)
     matmuls, gathers = [0, 0], [0, 0]  # found, quantised
     nodes: list[NodeProto] = []
+    widened: list[Weight] = []
     for node in list(model.graph.node):
+        if is_float and (weights := weights_of(node, writer.floats)):
+            matmuls[0] += len(weights)
+            matmuls[1] += len(weights) if scheme.weight_bits else 0
+            widened += weights if scheme.weight_bits else []
+            nodes.append(node)
+            continue
         is_matrix = writer.is_matrix(node)
         is_ours = is_matrix or writer.is_table(node)
         is_wanted = is_ours and writer.is_wanted(node)
@@ -63,7 +78,7 @@ def quantize(
         found[0] += is_ours
         found[1] += is_wanted
         nodes += (writer.matmul if is_matrix else writer.gather)(node) if is_wanted else [node]
-    replace_nodes(model, writer.unpacking + nodes)
+    replace_nodes(model, widen(model, widened, writer.floats) + writer.unpacking + nodes)
     drop_unused(model)
     left_float = _left_float(model, scheme)
     if left_float and not allow_float:
@@ -100,8 +115,11 @@ def shorten_names(model: ModelProto) -> None:
 def _left_float(model: ModelProto, scheme: Scheme) -> list[str]:
     """Return the float tensors with two or more dimensions that the scheme should have quantised."""
     readers = {name: node for node in model.graph.node for name in node.input}
+    biases = {node.input[3] for node in model.graph.node if node.op_type in ("GRU", "LSTM")}  # a row per direction
     left = []
     for tensor in model.graph.initializer:
+        if tensor.name in biases or tensor.name.endswith(".scale16"):
+            continue
         is_float = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         if is_float and sum(size > 1 for size in tensor.dims) > 1:
             bits = scheme.embedding_bits if readers[tensor.name].op_type == "Gather" else scheme.weight_bits

@@ -182,15 +182,16 @@ def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off() -> None:
     assert "exporters.measuring.ort" in {module for module, _ in imports_of(MODULES["exporters.graph.to_ort"])}
 
 
-def test_only_two_exporters_know_torch() -> None:
-    """The one that writes graphs, the one that knows repeated layers, and, for types, the heads."""
+def test_only_models_and_what_writes_graphs_of_them_know_torch() -> None:
+    """The one that writes graphs, those that are models, and, for types, the heads."""
     with_torch = {
         path.relative_to(ROOT / "exporters").as_posix()
         for path in (ROOT / "exporters").rglob("*.py")
         if names(path) & HEAVY
     }
     heads = {path.relative_to(ROOT / "exporters").as_posix() for path in (ROOT / "exporters" / "heads").glob("*.py")}
-    assert with_torch <= {"to_onnx.py", "repeats.py", "weights.py", "head.py", *heads}
+    models = {"repeats.py", "small/models.py", "small/layers.py"}
+    assert with_torch <= {"to_onnx.py", "weights.py", "head.py", *models, *heads}
 
 
 def test_a_method_never_mentions_onnx() -> None:
@@ -212,6 +213,8 @@ def test_only_the_joiners_import_the_machinery_of_exporting() -> None:
         "head",
         "weights",
         "measuring.machine",
+        "small.shape",
+        "small.models",
     )
     light = {"exporters", *(f"exporters.{name}" for name in numbers)}
     for name, path in MODULES.items():

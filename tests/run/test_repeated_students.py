@@ -14,7 +14,7 @@ from compressor.inherit.compactors import build_network
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import QuantizeSection, StudentSection
 from compressor.run.compress import compress
-from compressor.run.planning import sizing
+from compressor.run.planning import choice, sizing
 from compressor.run.planning.plan import plan
 from compressor.run.planning.words import Words
 from compressor.student.activations import Activations
@@ -35,7 +35,7 @@ GRAPH = Shape(3000, 96, 2, 2, 256, 64, n_labels=2, head_layers=1, **pattern("all
 BASE = {"teacher": {"path": "t"}, "data": {"train": "f"}}
 
 
-def chosen(student: StudentSection, max_bytes: int | None = None) -> sizing.Choice:
+def chosen(student: StudentSection, max_bytes: int | None = None) -> choice.Choice:
     bits = QuantizeSection(scheme="int8")
     return sizing.choose(TEACHER, student, bits, 1000, Words(500, 1500), 64, "wordpiece", max_bytes, None)
 
@@ -78,9 +78,9 @@ def test_a_repeated_shape_costs_time_and_no_weights() -> None:
     for part in ("embeddings", "weights", "vectors", "tokenizer"):
         assert again.predicted[part] == plain.predicted[part]
     assert 0 < again.predicted["graph"] - plain.predicted["graph"] < 10_000
-    times = [sizing.estimate_ms(each.shape, each.scheme) for each in (plain, again)]
+    times = [choice.estimate_ms(each.shape, each.scheme) for each in (plain, again)]
     assert 1.9 < times[1] / times[0] < 2.0
-    assert sizing.describe(again.shape, again.scheme).startswith("3 layers, 6 passes x 64, ")
+    assert choice.describe(again.shape, again.scheme).startswith("3 layers, 6 passes x 64, ")
     assert "layers that run again cost time" in " ".join(again.reasons)
 
 

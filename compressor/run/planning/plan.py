@@ -17,10 +17,11 @@ from compressor.models.cross_encoder import check_pairs
 from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
-from compressor.recipe.sections import OF_PASSES, StageSection, StudentSection
+from compressor.recipe.sections import StageSection
 from compressor.refused import Refused
 from compressor.report import fold_certificates
-from compressor.run.planning import refusals, sizing
+from compressor.run.planning import refusals, sizing, small_sizing
+from compressor.run.planning.choice import Choice, depth, describe, resolved_student
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.rows import fitting_length, read_data
 from compressor.run.planning.stage_defaults import estimate, fill_stage, fitting_variations
@@ -29,8 +30,11 @@ from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.training.registry import Stage, resolve
 from exporters.budget import Budget
-from exporters.repetition import Pattern, describe
+from exporters.pooling import Pooling
+from exporters.repetition import Pattern
+from exporters.repetition import describe as describe_passes
 from exporters.shape import Scheme, Shape
+from exporters.small.shape import SmallShape
 from vocab.alphabet import least_size
 from vocab.choosing import check_rule
 from vocab.surfaces import Kind
@@ -48,7 +52,7 @@ class Plan:
     train: Table
     evaluation: Table
     held_out: Table | None  # of the training rows, to choose an epoch on, or thresholds: nothing is trained on these
-    choice: sizing.Choice
+    choice: Choice
     max_length: int
     n_steps: int
     seconds: float  # a rough estimate of the training
@@ -64,6 +68,12 @@ class Plan:
     def shape(self) -> Shape:
         """The student's shape."""
         return self.choice.shape
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the student's states become a vector: as the teacher's, and always by their mean in a small encoder."""
+        pooling = self.info.pooling
+        return pooling._replace(mode="mean") if pooling and isinstance(self.shape, SmallShape) else pooling
 
     @property
     def scheme(self) -> Scheme:
@@ -104,14 +114,14 @@ class Plan:
         methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
-            f"{sizing.depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
+            f"{depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
             "task": f"{self.spec.kind}{' of pairs' if self.spec.pair else ''}{labels}, metric {self.spec.metric}, "
             f"at most {self.max_length} tokens",
             "train": describe_rows(self.train),
             "eval": "; ".join(filter(None, (describe_rows(self.evaluation), self.spec.told(self.evaluation)))),
             "held out": self._held_out_line(),
             **({"vary": f"{self.n_variations} variations of every row"} if self.n_variations else {}),
-            "student": f"{sizing.describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
+            "student": f"{describe(student, self.scheme)}, {student.n_parameters / 1e6:.2f} M parameters",
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
             "bytes": f"predicted {self.choice.n_bytes:,}{f' of {allowed}' if allowed else ''}: {parts}",
@@ -131,7 +141,7 @@ class Plan:
         rows = {}
         if self.shape.passes:
             exchanged = ", with query and key exchanged where there is a '" if any(self.shape.exchanged) else ""
-            rows["passes"] = describe(Pattern(self.shape.passes, self.shape.exchanged)) + exchanged
+            rows["passes"] = describe_passes(Pattern(self.shape.passes, self.shape.exchanged)) + exchanged
         if self.pretrained:
             rows["start"] = f"{self.pretrained.name}: its weights, {self.pretrained.head}"
         if self.vocabulary:
@@ -177,7 +187,8 @@ def plan(recipe: Recipe) -> Plan:
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
     budget = recipe.budget.to_budget()
-    choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary)
+    choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary, is_pair)
+    refusals.check_family(choice.shape, stages)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     is_copied = is_copied or pretrained is not None
@@ -219,7 +230,7 @@ def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, Gi
 def _resolve(
     recipe: Recipe,
     info: TeacherInfo,
-    choice: sizing.Choice,
+    choice: Choice,
     kind: Kind,
     stages: tuple[StageSection, ...],
     max_length: int,
@@ -230,10 +241,7 @@ def _resolve(
     if not (student.pretrained or vocab.path):
         vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
     if not student.pretrained:
-        numbers = {name: getattr(choice.shape, name) for name in ("layers", "hidden", "heads", "ffn")}
-        said = {name: getattr(student, name) for name in OF_PASSES}
-        said["exchange"] = student.exchange is not False if choice.shape.passes else None
-        student = StudentSection(**numbers, init=student.init, **said)
+        student = resolved_student(student, choice.shape)
     bits = {
         "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
         "embedding_bits": choice.scheme.embedding_bits,
@@ -264,27 +272,25 @@ def _choose(
     tokenizer: Tokenizer,
     pretrained: Pretrained | None,
     vocabulary: GivenVocabulary | None,
-) -> sizing.Choice:
+    is_pair: bool,
+) -> Choice:
     least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
         raise Refused(
             f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
             f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
         )
-    return sizing.choose(
-        info.shape,
-        recipe.student,
-        sizing.with_blocks(recipe.quantize, info.answers.block_size),
-        recipe.vocab.size if vocabulary is None else vocabulary.size,
-        words_of(least, [*train.texts, *(train.pairs or [])]),
-        positions,
-        kind,
-        budget.max_bytes,
-        budget.latency.max_ms if budget.latency else None,
-        given=sizing.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None,
-        n_tokenizer_bytes=vocabulary.n_bytes if vocabulary else None,
-        certificates=fold_certificates.predicted_bytes(stages, info.config["model_type"], info.shape),
-    )
+    bits = sizing.with_blocks(recipe.quantize, info.answers.block_size)
+    vocab_size = recipe.vocab.size if vocabulary is None else vocabulary.size
+    words, max_ms = words_of(least, [*train.texts, *(train.pairs or [])]), budget.latency and budget.latency.max_ms
+    n_bytes = vocabulary.n_bytes if vocabulary else None
+    asked = recipe.student, bits, vocab_size, words, positions, kind, budget.max_bytes, max_ms
+    if recipe.student.is_small:
+        segments = is_pair and info.shape.token_types > 1
+        return small_sizing.choose(info.shape, *asked, is_pair=segments, n_tokenizer_bytes=n_bytes)
+    given = sizing.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None
+    certificates = fold_certificates.predicted_bytes(stages, info.config["model_type"], info.shape)
+    return sizing.choose(info.shape, *asked, given=given, n_tokenizer_bytes=n_bytes, certificates=certificates)
 
 
 def _few(labels: tuple[str, ...]) -> str:

@@ -9,6 +9,8 @@ from compressor.recipe.recipe import Recipe
 from compressor.refused import Refused
 from compressor.student.pretrained import Pretrained
 from compressor.training.registry import Stage
+from exporters.shape import Shape
+from exporters.small.shape import SmallShape
 
 
 def check_stages(recipe: Recipe, stages: Sequence[Stage]) -> None:
@@ -23,6 +25,16 @@ def check_stages(recipe: Recipe, stages: Sequence[Stage]) -> None:
             raise Refused(
                 f"--vocab-size 0 keeps the teacher's vocabulary, expected another one for method {stage.method.name!r}."
                 " Give a size, or use --method distill."
+            )
+
+
+def check_family(shape: Shape, stages: Sequence[Stage]) -> None:
+    """Refuse methods that make a student's layers out of the teacher's where the student has none such."""
+    for stage in stages:
+        if isinstance(shape, SmallShape) and not stage.method.objective_class.any_family:
+            raise Refused(
+                f"--family {shape.family} is no transformer, and method {stage.method.name!r} works on the layers of "
+                "one. Use --method distill or finetune, or --family transformer."
             )
 
 

@@ -20,42 +20,24 @@ shapes whose estimated time is over it are left out. ``reasons`` says all this a
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from compressor.recipe.sections import QuantizeSection, StudentSection
 from compressor.refused import Refused
+from compressor.run.planning.choice import (
+    DEFAULT_MAX_BYTES,
+    MARGIN,
+    Choice,
+    first_fitting,
+    vocabularies,
+)
 from compressor.run.planning.words import Words
-from exporters.budget import OverBudget
 from exporters.predicted_bytes import predict_bytes
 from exporters.repetition import pattern
 from exporters.shape import Scheme, Shape
 
-VOCABULARY_SIZES = (
-    30000, 24000, 20000, 16000, 12000, 10000, 8000, 7000, 6000, 5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000,
-)  # fmt: skip
 FFN_SHARES = (1.0, 11 / 12, 5 / 6, 3 / 4, 2 / 3, 7 / 12, 1 / 2, 5 / 12, 1 / 3, 1 / 4, 1 / 6)
-MARGIN = 0.995  # the prediction may be off by half a percent
-DEFAULT_MAX_BYTES = 10_000_000
-# Microseconds per million multiplications on one thread: rough, for ordering shapes under a latency budget.
-US_PER_MEGA_MULTIPLICATION = {8: 10.0, 4: 10.0, None: 26.0}
-TYPICAL_TOKENS = 32
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A shape, its bits, and what is expected of them."""
-
-    shape: Shape
-    scheme: Scheme
-    predicted: dict[str, int]
-    expected_loss: float
-    reasons: tuple[str, ...]
-
-    @property
-    def n_bytes(self) -> int:
-        """Predicted bytes of the whole package."""
-        return sum(self.predicted.values())
 
 
 def choose(
@@ -107,22 +89,9 @@ def choose(
             f"student: heads={student.heads} and hidden={student.hidden} leave no shape to choose. Give --hidden and "
             "--heads so that heads divides hidden."
         )
-    # The first that fits has the smallest loss; ties go to fewer parameters.
-    candidates.sort(
-        key=lambda found: (round(expected_loss(teacher, found[0], found[1], known), 9), found[0].n_parameters)
-    )
-    for shape, scheme in candidates:
-        if max_ms is not None and estimate_ms(shape, scheme) > max_ms:
-            continue
-        predicted = predict(shape, scheme)
-        if sum(predicted.values()) <= limit:
-            choice = Choice(shape, scheme, predicted, expected_loss(teacher, shape, scheme, known), ())
-            return replace(choice, reasons=tuple(_reasons(teacher, choice, max_bytes, is_given=given is not None)))
-    smallest = min(
-        (Choice(shape, scheme, predict(shape, scheme), 0.0, ()) for shape, scheme in candidates),
-        key=lambda choice: choice.n_bytes,
-    )
-    raise OverBudget([_unmet(smallest, limit, max_bytes, max_ms)])
+    ranked = [(expected_loss(teacher, shape, scheme, known), shape, scheme) for shape, scheme in candidates]
+    choice = first_fitting(ranked, predict, limit, max_bytes, max_ms)
+    return replace(choice, reasons=tuple(_reasons(teacher, choice, max_bytes, is_given=given is not None)))
 
 
 def expected_loss(teacher: Shape, shape: Shape, scheme: Scheme, words: Words) -> float:
@@ -149,12 +118,6 @@ def with_blocks(quantize: QuantizeSection, block_size: int) -> QuantizeSection:
     return quantize.model_copy(update={"block_size": quantize.block_size or block_size})
 
 
-def estimate_ms(shape: Shape, scheme: Scheme) -> float:
-    """Return a rough time for ``TYPICAL_TOKENS`` tokens on one thread; the package is measured in any case."""
-    multiplications = shape.n_multiplications * TYPICAL_TOKENS
-    return multiplications / 1e6 * US_PER_MEGA_MULTIPLICATION[scheme.weight_bits] / 1e3
-
-
 def _candidates(
     teacher: Shape,
     student: StudentSection,
@@ -173,7 +136,7 @@ def _candidates(
         else sorted({max(32, round(teacher.ffn * share / 32) * 32) for share in FFN_SHARES})
     )
     for width, depth, ffn, vocabulary, scheme in itertools.product(
-        widths, depths, ffns, _vocabularies(teacher, vocab_size, words), list(_schemes(quantize))
+        widths, depths, ffns, vocabularies(teacher, vocab_size, words), list(_schemes(quantize))
     ):
         heads = student.heads or _heads(width, head_size)
         narrow = teacher.embedding_size
@@ -215,14 +178,6 @@ def _heads(width: int, head_size: int) -> int:
     return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: (abs(n - wanted), n))
 
 
-def _vocabularies(teacher: Shape, vocab_size: int | None, words: Words) -> list[int]:
-    if vocab_size is not None:
-        return [vocab_size or teacher.vocab_size]
-    least, most = words.least, words.most
-    sizes = [size for size in VOCABULARY_SIZES if least <= size <= most and size < teacher.vocab_size]
-    return sizes or [min(max(least, 200), max(most, least))]
-
-
 def _schemes(quantize: QuantizeSection) -> Iterator[Scheme]:
     if quantize.scheme == "none":
         yield Scheme(None, None)
@@ -232,31 +187,6 @@ def _schemes(quantize: QuantizeSection) -> Iterator[Scheme]:
         tables = (quantize.embedding_bits,) if quantize.embedding_bits else (weight_bits, 8)
         for embedding_bits in dict.fromkeys(tables):
             yield Scheme(weight_bits, embedding_bits, quantize.block_size or 32)  # type: ignore[arg-type]
-
-
-def _unmet(smallest: Choice, limit: float, max_bytes: int | None, max_ms: float | None) -> str:
-    """Return which limit the smallest shape does not keep, or else that none is quick enough."""
-    if smallest.n_bytes <= limit:
-        return f"latency: no shape is expected to answer within {max_ms:g} ms (--max-latency): raise it"
-    allowed = max_bytes or DEFAULT_MAX_BYTES
-    return (
-        f"size: the smallest student that this recipe allows is predicted at {smallest.n_bytes:,} bytes "
-        f"({describe(smallest.shape, smallest.scheme)}), allowed {allowed:,} (--max-size): "
-        f"{smallest.n_bytes - allowed:,} too many"
-    )
-
-
-def describe(shape: Shape, scheme: Scheme) -> str:
-    """Return ``6 layers x 384, 12 heads, FFN 1536, 6,000 tokens, int4``; of repeated ones ``6 layers, 9 passes x``."""
-    return (
-        f"{depth(shape)} x {shape.hidden}, {shape.heads} heads, FFN {shape.ffn}, "
-        f"{shape.vocab_size:,} tokens, {scheme.name}"
-    )
-
-
-def depth(shape: Shape) -> str:
-    """Return ``6 layers``, or ``6 layers, 9 passes`` where some run again."""
-    return f"{shape.layers} layers" + (f", {shape.n_passes} passes" if shape.passes else "")
 
 
 def _reasons(teacher: Shape, choice: Choice, max_bytes: int | None, *, is_given: bool) -> Iterator[str]:

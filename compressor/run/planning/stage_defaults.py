@@ -7,7 +7,8 @@ for each of
 
     multiplications + OVERHEAD * passes * width        per token
 
-at 3 x 128 to 6 x 384. So a student of half the width sees about three times as many tokens.
+at 3 x 128 to 6 x 384. So a student of half the width sees about three times as many tokens. A small encoder takes
+``SMALL_OVERHEAD`` for each value of its states, and no rate depends on its width.
 """
 
 import math
@@ -17,9 +18,11 @@ from compressor.recipe.sections import StageSection
 from compressor.training.contract import Situation
 from compressor.training.registry import Stage, resolve
 from exporters.shape import Shape
+from exporters.small.shape import SmallShape
 
 WORK = 2.5e13  # multiplications, overhead included
 OVERHEAD = 1640
+SMALL_OVERHEAD = {"recurrent": 3400, "convolution": 1000, "mean": 1000}
 FORWARD = 1 / 3  # of a step's work
 STEP_TOKENS = 1600
 BATCH_SIZES = (16, 32, 64, 128)
@@ -28,12 +31,16 @@ FEW_ROWS, MANY_ROWS = 500, 20_000  # to fine-tune on
 FINETUNING_STEPS, FINETUNING_RATE = 600, 1e-4  # the rate of a model of ``WIDTH``
 MOST_VARIATIONS = 4
 FEWEST_EPOCHS = 3.0  # below, a row is not seen often enough to be learned by heart
+SMALL_RATES = {"recurrent": 2e-3, "convolution": 2e-3, "mean": 5e-3}  # of small encoders, whatever their width
+STEPS, SMALL_STEPS = 100, 6000  # of a small encoder: in an epoch at least, and in all at most where rows are few
 # The narrower the student, the higher its learning rate; whole layers that were copied are trained more carefully.
 NARROW_RATE, COPIED_RATE, WIDTH, MOST_RATE = 3e-4, 2e-4, 384, 1e-3
 
 
 def work_per_token(shape: Shape) -> float:
     """Return the work of one token in a step."""
+    if isinstance(shape, SmallShape):
+        return float(shape.n_multiplications + SMALL_OVERHEAD[shape.family] * shape.state)
     return float(shape.n_multiplications + OVERHEAD * shape.n_passes * shape.hidden)
 
 
@@ -71,16 +78,26 @@ def fill_stage(
     n_tokens = _n_tokens(train, max_length)
     wanted = STEP_TOKENS * len(train) / n_tokens
     nearest = min(BATCH_SIZES, key=lambda size: abs(math.log(size / wanted)))
+    if isinstance(student, SmallShape):  # its steps are cheap, and it needs many of them
+        nearest = max(
+            [size for size in BATCH_SIZES if size <= nearest and len(train) >= STEPS * size] or BATCH_SIZES[:1]
+        )
     affordable = effort * WORK * objective_class.token_share / (stage_work(stage, student, teacher) * n_tokens)
-    most = (MOST_VARIED if stage.wants.varies else MOST_EPOCHS) * max(1.0, effort)
+    most = MOST_VARIED if stage.wants.varies else MOST_EPOCHS
+    if isinstance(student, SmallShape):
+        most = min(most, max(MOST_EPOCHS, SMALL_STEPS * nearest / len(train)))
+    most *= max(1.0, effort)
     epochs = section.epochs or float(f"{min(affordable, most * objective_class.token_share):.2g}")
-    rate = min(MOST_RATE, (COPIED_RATE if is_copied else NARROW_RATE) * WIDTH / student.hidden)
+    if isinstance(student, SmallShape):
+        rate = SMALL_RATES[student.family]
+    else:
+        rate = min(MOST_RATE, (COPIED_RATE if is_copied else NARROW_RATE) * WIDTH / student.hidden)
     filled = {
         "batch_size": section.batch_size or in_parts(nearest, section.micro_batch),
         "epochs": epochs,
         "learning_rate": section.learning_rate or objective_class.learning_rate or float(f"{rate:.2g}"),
     }
-    suited = stage.options.suited(section.options, Situation(epochs, has_head))
+    suited = stage.options.suited(section.options, Situation(epochs, has_head, isinstance(student, SmallShape)))
     return resolve(section.model_copy(update={**filled, "options": {**section.options, **suited}}))
 
 

@@ -1,0 +1,1 @@
+"""Small encoders: models, graphs, bytes."""

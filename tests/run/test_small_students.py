@@ -1,0 +1,132 @@
+"""Students that are no transformers, through a whole run: the plan, the start, the package, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from compressor.cli import main
+from compressor.recipe import recipe as recipes
+from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.run.compress import compress
+from compressor.run.planning import small_sizing
+from compressor.run.planning.plan import plan
+from compressor.run.planning.words import Words
+from edge_demo import runtime
+from exporters.budget import OverBudget
+from exporters.shape import Shape
+from exporters.small.shape import SMALL, SmallShape
+from tests.support.runs import files_of, make_recipe
+from tests.support.tiny import TinyRows
+
+TEACHER = Shape(30000, 384, 6, 12, 1536, 128, n_labels=2, head_layers=1)
+BASE = {"teacher": {"path": "t"}, "data": {"train": "f"}}
+SHORT = [{"method": "distill", "epochs": 20}]
+
+
+def chosen(family: str, max_bytes: int, **given: Any) -> SmallShape:
+    student = StudentSection(family=family, **given)  # type: ignore[arg-type]
+    words = Words(500, 20000, tuple(np.linspace(1, 0, 15000) ** 4))
+    asked = TEACHER, student, QuantizeSection(), None, words, 64, "wordpiece", max_bytes, None
+    shape = small_sizing.choose(*asked, is_pair=False).shape
+    assert isinstance(shape, SmallShape)
+    return shape
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_more_bytes_buy_a_larger_shape(family: str) -> None:
+    shapes = [chosen(family, n_bytes) for n_bytes in (150_000, 300_000, 600_000, 1_200_000)]
+    sizes = [shape.n_parameters for shape in shapes]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 3
+    assert chosen(family, 600_000, embedding=32).width == 32
+    with pytest.raises(OverBudget, match="too many"):
+        chosen(family, 9_000)
+
+
+@pytest.mark.parametrize(
+    ("student", "sentence"),
+    [
+        ({"family": "recurrent", "layers": 2}, r"family='recurrent' is no transformer and has no layers\. Leave out"),
+        ({"family": "mean", "repeat": "all"}, r"has no repeat"),
+        ({"family": "mean", "pretrained": "x"}, r"has no pretrained"),
+        ({"embedding": 32}, r"embedding=32 is the token table of a small encoder\. Give family as one of recurrent"),
+        ({"family": "transformer", "embedding": 32}, r"Give family as one of recurrent, convolution, mean"),
+        ({"family": "lstm"}, r"family = 'lstm': input should be 'transformer', 'recurrent'"),
+    ],
+)
+def test_a_recipe_refuses_what_the_family_has_not(student: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        recipes.from_dict({**BASE, "student": student})
+
+
+def test_a_recipe_names_the_family_only_where_it_is_said() -> None:
+    assert not {"family", "embedding"} & recipes.from_dict(BASE).student.model_dump().keys()  # digests of old runs hold
+    recipe = recipes.from_dict({**BASE, "student": {"family": "recurrent", "embedding": 32, "hidden": 24}})
+    assert recipes.parse(recipe.dumps()) == recipe
+
+
+def test_methods_that_work_on_layers_are_refused(tiny_teacher_dir: Path, tiny_rows: TinyRows, tmp_path: Path) -> None:
+    flags = ["--teacher", str(tiny_teacher_dir), "--train", str(tiny_rows.train), "--output", str(tmp_path / "out")]
+    for method in ("weight_squeezing", "patient", "dual_training"):
+        done = CliRunner().invoke(main, ["compress", *flags, "--family", "mean", "--method", method])
+        assert done.exit_code == 1 and f"no transformer, and method '{method}' works on the layers" in done.output
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_a_whole_run_makes_a_package_that_answers_like_its_checkpoint(
+    family: str, tiny_teacher_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    given = {"student": {"family": family, "embedding": 16, **({} if family == "mean" else {"hidden": 24})}}
+    recipe = make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, stage=SHORT, **given)
+    planned = plan(recipe)
+    assert planned.resolved == recipes.parse(planned.resolved.dumps())
+    assert plan(planned.resolved).shape == planned.shape
+    outcome = compress(recipe, tmp_path / "out")
+    report = outcome.report
+    assert not outcome.violations and report["metrics"]["package"]["accuracy"] > 0.9
+    assert report["size"]["total"] == pytest.approx(sum(report["size"]["predicted"].values()), rel=0.01, abs=1300)
+    assert report["student"].startswith(family) and "told" in report["shape"]
+    origin = json.loads((tmp_path / "out/steps/student/model/inherit.json").read_text(encoding="utf-8"))["tensors"]
+    made = {name for name, line in origin.items() if line["how"] == "principal components"}
+    assert len(made) == 1 and made.pop().endswith("word_embeddings.weight")
+    card = (outcome.package_dir / "README.md").read_text(encoding="utf-8")
+    assert f"| shape | {family}" in card
+    package = runtime.load(outcome.package_dir)
+    rows = tiny_rows.dev.read_text(encoding="utf-8").splitlines()[1:]
+    texts = [row.split("\t")[0] for row in rows]
+    together = package.outputs(texts, None)
+    alone = np.concatenate([package.outputs([text], None) for text in texts])
+    assert np.abs(together - alone).max() < 1e-6
+    again = compress(recipe, tmp_path / "again")
+    assert files_of(again.package_dir) == files_of(outcome.package_dir)
+
+
+def test_a_small_sentence_encoder_is_made_of_its_teachers_table(
+    tiny_encoder_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    stage = [{"method": "distill", "epochs": 4}]
+    given = {"student": {"family": "recurrent", "embedding": 16, "hidden": 24}, "quantize": {"scheme": "int8"}}
+    outcome = compress(
+        make_recipe(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, stage=stage, **given), tmp_path / "o"
+    )
+    assert not outcome.violations
+    assert runtime.load(outcome.package_dir).outputs(["The film was great."], None).shape == (1, 32)  # the teacher's
+
+
+def test_a_start_of_random_weights_takes_nothing_of_the_teacher(
+    tiny_teacher_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    tables = []
+    for init in ("teacher", "random"):
+        student = {"family": "mean", "embedding": 16, "init": init}
+        out = tmp_path / init
+        compress(make_recipe(tiny_teacher_dir, tiny_rows.train, tiny_rows.dev, student=student, stage=SHORT), out)
+        state = load_file(out / "steps/student/model/model.safetensors")
+        tables.append(next(tensor for name, tensor in state.items() if name.endswith("word_embeddings.weight")))
+    assert not torch.equal(*tables)
+    assert tables[0].norm(dim=1).mean() == pytest.approx(1.0, rel=1e-3)
