@@ -22,7 +22,8 @@ from compressor.data.table import read_table
 from compressor.files import write_json, write_text
 from compressor.models.checkpoint import read_embeddings
 from compressor.models.teacher import TeacherInfo, load_tokenizer, read_teacher
-from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
+from compressor.recipe.sections import QuantizeSection, TeacherSection
+from compressor.recipe.student import StudentSection
 from compressor.report.vocabulary_figure import Panel, draw, picture
 from compressor.run.planning.choice import Choice
 from exporters.budget import parse_size

@@ -116,10 +116,11 @@ FLAGS: dict[str, Flag] = {
         {"metavar": "MODEL"},
     ),
     "family": Flag(
-        "What the student is: a transformer, or a small encoder of recurrent units, convolutions or a mean.",
+        "What the student is: a transformer; a small encoder of recurrent units, convolutions or a mean; or static "
+        "vectors of the teacher's, without training.",
         "by --max-size",
         "student.family",
-        {"type": click.Choice(["transformer", "recurrent", "convolution", "mean"])},
+        {"type": click.Choice(["transformer", "recurrent", "convolution", "mean", "static"])},
     ),
     "embedding": Flag("Columns of the token table of a small encoder.", "by --max-size", "student.embedding", NUMBER),
     "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),

@@ -11,7 +11,8 @@ from compressor.data.columns import DETECTED, Columns
 from compressor.files import new_folder, write_json, write_text
 from compressor.models.checkpoint import tokenizer_config
 from compressor.recipe.recipe import from_dict
-from compressor.recipe.sections import QuantizeSection, StudentSection, TeacherSection
+from compressor.recipe.sections import QuantizeSection, TeacherSection
+from compressor.recipe.student import StudentSection
 from compressor.refused import Refused
 from exporters.budget import parse_size
 

@@ -22,10 +22,10 @@ from compressor.recipe.sections import (
     QuantizeSection,
     Section,
     StageSection,
-    StudentSection,
     TeacherSection,
     VocabSection,
 )
+from compressor.recipe.student import UNTRAINED, StudentSection
 from compressor.refused import Refused
 
 RECIPE_VERSION: Final = 1
@@ -47,9 +47,23 @@ class Recipe(Section):
     measure: MeasureSection = MeasureSection()
     stage: tuple[StageSection, ...] = (StageSection(method="distill"),)
 
+    @model_validator(mode="before")
+    @classmethod
+    def what_is_not_trained_has_no_stage(cls, content: Any) -> Any:  # Any: whatever a recipe holds
+        """Leave out the usual stage where the family of student is not trained."""
+        student = content.get("student") if isinstance(content, dict) else None
+        family = student.get("family") if isinstance(student, dict) else getattr(student, "family", None)
+        return {"stage": (), **content} if family in UNTRAINED else content
+
     @model_validator(mode="after")
     def has_a_stage(self) -> Self:
-        """Refuse an empty list of stages."""
+        """Refuse an empty list of stages, and one for a student that is not trained."""
+        if not self.student.is_trained:
+            said = [name for name in ("effort", "minutes") if getattr(self, name) not in (None, 1)]
+            beside = "[[stage]] (--method, --epochs, ...)" if self.stage else f"--{said[0]}" if said else ""
+            if beside:
+                raise Refused(f"family={self.student.family!r} is made without training. Leave out {beside}.")
+            return self
         if not self.stage:
             raise Refused("no [[stage]] given. Add at least one, for example method = 'distill'.")
         return self

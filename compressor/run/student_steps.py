@@ -38,6 +38,7 @@ from compressor.student.activations import (
 )
 from compressor.student.pretrained import load_pretrained
 from compressor.student.small import build_small
+from compressor.student.static import build_static, token_counts
 from compressor.student.student import build_student, load_student, save_student
 from compressor.training import projection
 from compressor.training.callbacks import discard
@@ -170,7 +171,12 @@ def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
         student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
     elif isinstance(planned.shape, SmallShape):
         teacher = None if section.init == "random" else load_teacher(planned)[0]
-        student, origin = build_small(planned.info, teacher, planned.shape, _vocab_map(journal), seed)
+        tokenizer = student_tokenizer(journal)
+        if section.family == "static":
+            counts = token_counts(tokenizer, planned.rows, planned.max_length)
+            student, origin = build_static(planned.info, teacher, planned.shape, tokenizer, counts)
+        else:
+            student, origin = build_small(planned.info, teacher, planned.shape, _vocab_map(journal), seed)
     else:
         model, tokenizer = load_teacher(planned)
         found = None if section.init == "random" else teacher_activations(planned, model, tokenizer)

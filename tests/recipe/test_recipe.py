@@ -121,7 +121,10 @@ SENTENCES = [
         {"student": {"init": "teachers"}},
         "recipe: [student] init = 'teachers': input should be 'teacher', 'embeddings' or",
     ),
-    ({"student": {"zzz": 3}}, "recipe: [student] has no key 'zzz'. Known: embedding, exchange, family, ffn, heads, hidden, init, layers"),
+    (
+        {"student": {"zzz": 3}},
+        "recipe: [student] has no key 'zzz'. Known: embedding, exchange, family, ffn, heads, hidden",
+    ),
     (
         {"student": {"hidden": 380, "heads": 6}},
         "recipe: [student] hidden=380 is not divisible by heads=6. Use hidden=378 or heads=5.",

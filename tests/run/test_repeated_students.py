@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from compressor.cli import main
 from compressor.inherit.compactors import build_network
 from compressor.recipe import recipe as recipes
-from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.recipe.sections import QuantizeSection
+from compressor.recipe.student import StudentSection
 from compressor.run.compress import compress
 from compressor.run.planning import choice, sizing
 from compressor.run.planning.plan import plan

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from compressor.cli import main
 from compressor.recipe import recipe as recipes
-from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.recipe.sections import QuantizeSection
+from compressor.recipe.student import StudentSection
 from compressor.run.compress import compress
 from compressor.run.planning import small_sizing
 from compressor.run.planning.plan import plan
 from compressor.run.planning.words import Words
+from compressor.student.static import SMOOTH, static_table
 from edge_demo import runtime
 from exporters.budget import OverBudget
 from exporters.shape import Shape
@@ -130,3 +132,45 @@ def test_a_start_of_random_weights_takes_nothing_of_the_teacher(
         tables.append(next(tensor for name, tensor in state.items() if name.endswith("word_embeddings.weight")))
     assert not torch.equal(*tables)
     assert tables[0].norm(dim=1).mean() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_static_vectors_are_made_of_the_teacher_without_training(
+    tiny_encoder_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    given = {"student": {"family": "static", "embedding": 16}}
+    recipe = recipes.from_dict({**BASE, **given})
+    assert recipe.stage == () and recipes.parse(recipe.dumps()) == recipe
+    made = make_recipe(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, stage=(), **given)
+    outcome = compress(made, tmp_path / "out")
+    assert not outcome.violations and outcome.report["training"] == []
+    package = runtime.load(outcome.package_dir)
+    vectors = package.outputs(["good film", "film good", "bad film", "."], None)
+    assert vectors.shape == (4, 16)
+    assert np.allclose(vectors[0], vectors[1], atol=1e-6) and not np.allclose(vectors[0], vectors[2], atol=1e-2)
+    origin = json.loads((tmp_path / "out/steps/student/model/inherit.json").read_text(encoding="utf-8"))["tensors"]
+    assert [line["how"].startswith("the teacher's vectors") for line in origin.values()] == [True]
+
+
+def test_a_static_table_weighs_by_frequency_and_keeps_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(6, 4, generator=generator)
+    vectors[0] = 0.0  # a special token
+    table = static_table(vectors, np.array([50, 10, 20, 30, 0, 40]), 4)
+    assert table.shape == (6, 4) and not table[0].any()
+    share = np.array([0, 10, 20, 30, 0, 40]) / 100
+    lengths = (SMOOTH / (SMOOTH + share)) * vectors.norm(dim=1).numpy()
+    assert np.allclose(table.norm(dim=1), lengths, rtol=1e-4)
+    cosines = torch.nn.functional.cosine_similarity
+    assert torch.allclose(cosines(table[1], table[2], dim=0), cosines(vectors[1], vectors[2], dim=0), atol=1e-5)
+
+
+def test_what_is_not_trained_takes_no_stage_and_no_classifier(
+    tiny_teacher_dir: Path, tiny_rows: TinyRows, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"family='static' is made without training\. Leave out \[\[stage\]\]"):
+        recipes.from_dict({**BASE, "student": {"family": "static"}, "stage": [{"method": "distill"}]})
+    with pytest.raises(ValueError, match=r"Leave out --effort"):
+        recipes.from_dict({**BASE, "student": {"family": "static"}, "effort": 2.0})
+    flags = ["--teacher", str(tiny_teacher_dir), "--train", str(tiny_rows.train), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, ["compress", *flags, "--family", "static"])
+    assert done.exit_code == 1 and "makes sentence vectors, and teacher" in done.output

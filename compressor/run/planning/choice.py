@@ -6,7 +6,7 @@ The rules themselves are in ``compressor.run.planning.sizing`` (transformers) an
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compressor.recipe.sections import OF_PASSES, StudentSection
+from compressor.recipe.student import OF_PASSES, UNTRAINED, StudentSection
 from compressor.run.planning.words import Words
 from exporters.budget import OverBudget
 from exporters.shape import Scheme, Shape
@@ -90,7 +90,8 @@ def resolved_student(student: StudentSection, shape: Shape) -> StudentSection:
     if isinstance(shape, SmallShape):
         units = {"hidden": shape.units} if shape.units else {}
         dense = {"ffn": shape.ffn} if shape.n_labels else {}
-        return StudentSection(family=shape.family, embedding=shape.width, init=student.init, **units, **dense)  # type: ignore[arg-type]
+        family = student.family if student.family in UNTRAINED else shape.family
+        return StudentSection(family=family, embedding=shape.width, init=student.init, **units, **dense)  # type: ignore[arg-type]
     numbers = {name: getattr(shape, name) for name in ("layers", "hidden", "heads", "ffn")}
     said = {name: getattr(student, name) for name in OF_PASSES}
     said["exchange"] = student.exchange is not False if shape.passes else None

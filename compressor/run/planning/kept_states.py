@@ -45,7 +45,7 @@ def cached_states(
         max_length: of a row in tokens.
     """
     first = first_states(stages, teacher, student)
-    wanted = max(stage.wants.word_layers for stage in stages)
+    wanted = max((stage.wants.word_layers for stage in stages), default=0)
     n_bytes = 2 * len(table) * len(first) * teacher.hidden  # float16
     affordable = max(CACHE_BYTES - n_bytes, 0) // _layer_bytes(table, teacher.hidden, max_length)
     if affordable < wanted:

@@ -111,7 +111,7 @@ class Plan:
         allowed = self.resolved.budget.max_size  # as the user wrote it
         labels = f", labels {_few(self.spec.labels)}" if self.spec.labels else ""
         parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
-        methods = ", ".join(stage.method for stage in self.resolved.stage)
+        methods = ", ".join(stage.method for stage in self.resolved.stage) or "none"
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
             f"{depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
@@ -130,6 +130,8 @@ class Plan:
         return [f"{name:9}{text}" for name, text in rows.items()]
 
     def _held_out_line(self) -> str:
+        if not self.stages:
+            return "not trained on, though nothing is chosen" if self.held_out else "none"
         chosen = "the best epoch and thresholds" if self.spec.tunes else "the best epoch"
         if self.held_out:
             return f"{len(self.held_out):,} training rows, to choose {chosen} on"
@@ -188,7 +190,7 @@ def plan(recipe: Recipe) -> Plan:
     positions = max_length + info.family.position_offset
     budget = recipe.budget.to_budget()
     choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary, is_pair)
-    refusals.check_family(choice.shape, stages)
+    refusals.check_family(recipe, info, choice.shape, stages)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
     is_copied = is_copied or pretrained is not None

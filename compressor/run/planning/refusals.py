@@ -28,8 +28,13 @@ def check_stages(recipe: Recipe, stages: Sequence[Stage]) -> None:
             )
 
 
-def check_family(shape: Shape, stages: Sequence[Stage]) -> None:
-    """Refuse methods that make a student's layers out of the teacher's where the student has none such."""
+def check_family(recipe: Recipe, info: TeacherInfo, shape: Shape, stages: Sequence[Stage]) -> None:
+    """Refuse methods that make a student's layers out of the teacher's where it has none, and vectors for classes."""
+    if recipe.student.family == "static" and info.answers.has_head:
+        raise Refused(
+            f"--family static makes sentence vectors, and teacher {info.name} answers in {info.kind}. "
+            "Use --family mean, or a sentence encoder."
+        )
     for stage in stages:
         if isinstance(shape, SmallShape) and not stage.method.objective_class.any_family:
             raise Refused(

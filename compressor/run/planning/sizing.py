@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.recipe.sections import QuantizeSection
+from compressor.recipe.student import StudentSection
 from compressor.refused import Refused
 from compressor.run.planning.choice import (
     DEFAULT_MAX_BYTES,

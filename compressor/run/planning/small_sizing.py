@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from compressor.recipe.sections import QuantizeSection, StudentSection
+from compressor.recipe.sections import QuantizeSection
+from compressor.recipe.student import StudentSection
 from compressor.run.planning import choice as choosing
 from compressor.run.planning.words import Words
 from exporters.predicted_bytes import predict_bytes
@@ -26,6 +27,9 @@ from exporters.small.shape import SmallShape, small_shape, state_size
 UNITS = (24, 32, 48, 64, 96, 128, 160, 192, 256)
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 DENSE = 64
+START = "token table: the teacher's, mapped, in its principal components"
+STARTS = {"static": "a token's vector is the teacher's of it as a text, in principal components, weighted by frequency"}
+BODIES = {"static": "mean"}  # what a family that is not trained has instead of one of its own
 ENOUGH = 256  # units, and columns, beyond which nothing is expected
 
 
@@ -71,7 +75,7 @@ def choose(
     limit = (max_bytes or choosing.DEFAULT_MAX_BYTES) * (choosing.MARGIN if is_open else 1.0)
     choice = choosing.first_fitting(ranked, predict, limit, max_bytes, max_ms)
     said = f"smallest expected loss ({choice.expected_loss:.1f} points) among the {student.family} shapes that fit"
-    return replace(choice, reasons=(said, "token table: the teacher's, mapped, in its principal components"))
+    return replace(choice, reasons=(said, STARTS.get(student.family, START)))
 
 
 def _candidates(
@@ -83,7 +87,7 @@ def _candidates(
     is_pair: bool,
 ) -> Iterator[tuple[SmallShape, Scheme]]:
     """Yield the shapes and bits of a family that the user leaves open."""
-    family = student.family or ""
+    family = BODIES.get(student.family or "", student.family or "")
     all_units = [0] if family == "mean" else [student.hidden] if student.hidden else UNITS
     widths = [student.embedding] if student.embedding else WIDTHS
     dense = student.ffn or max(DENSE, teacher.n_labels)
