@@ -2,8 +2,8 @@
 
 Of the shapes whose predicted package fits the budget, the one with the smallest *expected loss* in points is taken:
 
-      1.0 * log2(256 / units)                       "mean" has none
-    + 1.0 * log2(256 / columns of the token table)
+      0.8 * log2(256 / units)                       "mean" has none
+    + 0.5 * log2(256 / columns of the token table)
     + 1.2 * per cent of the running words that are rarer than the free tokens are many, and so are cut into pieces
     + 0.3 for a token table of 4 bits
 
@@ -35,10 +35,10 @@ ENOUGH = 256  # units, and columns, beyond which nothing is expected
 
 def expected_loss(shape: SmallShape, scheme: Scheme, words: Words) -> float:
     """Return the expected loss in points: the formula of the module docstring."""
-    units = 0.0 if shape.family == "mean" else math.log2(ENOUGH / shape.units)
+    units = 0.0 if shape.family == "mean" else 0.8 * math.log2(ENOUGH / shape.units)
     return (
         units
-        + math.log2(ENOUGH / shape.width)
+        + 0.5 * math.log2(ENOUGH / shape.width)
         + 120 * words.rarer_than(shape.vocab_size - words.least)
         + (0.3 if scheme.embedding_bits == 4 else 0.0)
     )
