@@ -23,7 +23,7 @@ from edge_demo import runtime
 from exporters.budget import OverBudget
 from exporters.shape import Shape
 from exporters.small.shape import SMALL, SmallShape
-from tests.support.runs import files_of, make_recipe
+from tests.support.runs import files_of, make_recipe, pair_rows, write_table
 from tests.support.tiny import TinyRows
 
 TEACHER = Shape(30000, 384, 6, 12, 1536, 128, n_labels=2, head_layers=1)
@@ -113,10 +113,14 @@ def test_a_small_sentence_encoder_is_made_of_its_teachers_table(
 ) -> None:
     stage = [{"method": "distill", "epochs": 4}]
     given = {"student": {"family": "recurrent", "embedding": 16, "hidden": 24}, "quantize": {"scheme": "int8"}}
-    outcome = compress(
-        make_recipe(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, stage=stage, **given), tmp_path / "o"
-    )
+    pairs = write_table(tmp_path / "pairs.tsv", ["sentence1", "sentence2"], pair_rows(60, 3))
+    scored = [(*pair, index % 5) for index, pair in enumerate(pair_rows(30, 4))]
+    dev = write_table(tmp_path / "dev.tsv", ["sentence1", "sentence2", "score"], scored)
+    outcome = compress(make_recipe(tiny_encoder_dir, pairs, dev, stage=stage, baselines=True, **given), tmp_path / "o")
     assert not outcome.violations
+    beside = {each["name"].partition(",")[0]: each for each in outcome.report["baselines"]}
+    static = beside["static vectors of the teacher"]
+    assert static["bytes"] < 90_000 and "spearman" in static["metrics"] and static["p50_ms"] > 0
     assert runtime.load(outcome.package_dir).outputs(["The film was great."], None).shape == (1, 32)  # the teacher's
 
 
