@@ -4,8 +4,9 @@
 
 Sets, teachers and processes are those of ``benchmarks.worth``, whose students are the transformers of the same picture.
 An arm has a byte budget and a family and nothing else; ``rule`` names no family. Sentence encoders have ``static`` too.
-Scores are on the dev sets, on which nothing was chosen; TF-IDF at the same bytes stands beside. A job that is done is
-not done again. Writes docs/results/families.json, and draws bytes against scores into docs/families.svg.
+``--trimmed`` also exports the teacher with a vocabulary of 8,000 tokens in int8, with nothing trained (``tenmeg export
+--vocab-from``). Scores are on the dev sets, on which nothing was chosen; TF-IDF at the same bytes stands beside. A job
+that is done is not done again. Writes docs/results/families.json; ``benchmarks.render`` draws docs/families.svg.
 """
 
 import os
@@ -27,6 +28,7 @@ from exporters.measuring.machine import machine, versions
 RESULT_PATH = Path("docs/results/families.json")
 COMMAND = "python -m benchmarks.families --data DIR --sst2-teacher MODEL --work DIR"
 SIZES = ("550kB", "1MB", "2MB", "4MB", "7MB")
+TRIMMED_TO = 8000  # tokens
 FAMILIES = ("recurrent", "convolution", "mean", "static", "tfidf", "transformer", "rule")
 
 
@@ -37,6 +39,7 @@ FAMILIES = ("recurrent", "convolution", "mean", "static", "tfidf", "transformer"
 @click.option("--set", "names", multiple=True, type=click.Choice(list(FILES)), help="Sets to run; all when left out.")
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES[:3], show_default=True)
 @click.option("--family", "families", multiple=True, type=click.Choice(FAMILIES), default=FAMILIES[:4])
+@click.option("--trimmed", "is_trimmed", is_flag=True, help="Score the trimmed teacher too.")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--processes", default=os.cpu_count() or 1, show_default="one per core")
 @click.option("--result", type=click.Path(path_type=Path), default=RESULT_PATH, show_default=True)
@@ -47,6 +50,7 @@ def main(
     names: tuple[str, ...],
     sizes: tuple[str, ...],
     families: tuple[str, ...],
+    is_trimmed: bool,
     seeds: int,
     processes: int,
     result: Path,
@@ -63,6 +67,33 @@ def main(
         ]
         for (_, arm, _, seed), found in zip(jobs, run_all(jobs, processes), strict=True):
             write_row(result, prepared, arm, seed, found)
+        if is_trimmed:
+            content = json.loads(result.read_text(encoding="utf-8"))
+            content.setdefault("trimmed", {})[prepared.name] = trimmed(prepared)
+            write_json(result, content)
+
+
+def trimmed(prepared: Prepared) -> dict[str, Any]:
+    """Return score and bytes of the teacher with another vocabulary, as a package."""
+    from compressor.commands.folders import export_folder, make_package
+    from compressor.data.table import read_table
+    from compressor.models.teacher import read_teacher
+    from compressor.packaging.inspection import verify_package
+    from compressor.recipe.sections import TeacherSection
+    from vocab.save import save_tokenizer
+    from vocab.train import kind_of, train_vocabulary
+
+    info = read_teacher(TeacherSection(path=str(prepared.teacher)))
+    table = read_table(str(prepared.train), needs_label=None)
+    folder, kind = prepared.folder / "trimmed", kind_of(info.tokenizer.to_str())
+    made = train_vocabulary([*table.texts, *(table.pairs or [])], TRIMMED_TO, kind, info.tokenizer)
+    save_tokenizer(made, folder / "vocab", {}, info.max_length)
+    rows = str(prepared.evaluation)
+    how = {"quantize": "int8", "vocab_from": str(folder / "vocab"), "eval": rows, "overwrite": True}
+    export_folder(prepared.teacher, folder / "exported", **how)  # type: ignore[arg-type]
+    make_package(folder / "exported", folder / "package", eval=rows, overwrite=True)
+    found = verify_package(folder / "package", eval=rows)
+    return {"package": found[found["metric"]], "metric": found["metric"], "bytes": found["bytes"], "tokens": TRIMMED_TO}
 
 
 def of_vectors(data: Path, work: Path) -> Prepared:
