@@ -184,6 +184,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+    import exporters.small.models  # noqa: F401 - registers the small encoders
 
     check_tokenizer(folder)
     try:

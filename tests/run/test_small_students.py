@@ -98,6 +98,10 @@ def test_a_whole_run_makes_a_package_that_answers_like_its_checkpoint(
     assert len(made) == 1 and made.pop().endswith("word_embeddings.weight")
     card = (outcome.package_dir / "README.md").read_text(encoding="utf-8")
     assert f"| shape | {family}" in card
+    exported = tmp_path / "exported"
+    checkpoint = tmp_path / "out/steps/train-1-distill/model"
+    done = CliRunner().invoke(main, ["export", str(checkpoint), "--quantize", "int8", "--output", str(exported)])
+    assert done.exit_code == 0 and "not sharded" not in done.output, done.output
     package = runtime.load(outcome.package_dir)
     rows = tiny_rows.dev.read_text(encoding="utf-8").splitlines()[1:]
     texts = [row.split("\t")[0] for row in rows]
