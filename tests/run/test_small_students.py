@@ -182,3 +182,19 @@ def test_what_is_not_trained_takes_no_stage_and_no_classifier(
     flags = ["--teacher", str(tiny_teacher_dir), "--train", str(tiny_rows.train), "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(main, ["compress", *flags, "--family", "static"])
     assert done.exit_code == 1 and "makes sentence vectors, and teacher" in done.output
+
+
+@pytest.mark.parametrize("family", ["recurrent", "mean"])
+def test_two_texts_are_pooled_one_by_one(family: str, tiny_teacher_dir: Path, tmp_path: Path) -> None:
+    labelled = [(*pair, index % 2) for index, pair in enumerate(pair_rows(60, 1))]
+    rows = write_table(tmp_path / "pairs.tsv", ["sentence1", "sentence2", "label"], labelled)
+    given = {"student": {"family": family, "embedding": 16, **({} if family == "mean" else {"hidden": 24})}}
+    outcome = compress(make_recipe(tiny_teacher_dir, rows, rows, **given), tmp_path / "out")
+    assert not outcome.violations
+    package = runtime.load(outcome.package_dir)
+    assert package.manifest["pair"] and "token_type_ids" in package.manifest["inputs"]
+    config = json.loads((outcome.package_dir / "config.json").read_text(encoding="utf-8"))
+    assert config["model_type"] == "bert" and config["family"] == family
+    first, second = "the film was great", "a dull plot"
+    assert package.outputs([first], [second]).shape == package.outputs([second], [first]).shape == (1, 2)
+    assert not np.allclose(package.outputs([first], [first]), package.outputs([first], [second]), atol=1e-4)
