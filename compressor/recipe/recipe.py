@@ -95,6 +95,26 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def counted_words_are_its_own(self) -> Self:
+        """Refuse a vocabulary beside a family that counts words, and other bits than its own."""
+        if not self.student.is_counted:
+            return self
+        vocab, bits, family = self.vocab, self.quantize, f"family={self.student.family!r}"
+        beside = [*vocab.given("path", "kind"), *(["rule"] if vocab.rule != VocabSection().rule else [])]
+        if beside or vocab.size == 0:
+            said = " and ".join(beside) or "size=0"
+            raise Refused(
+                f"{family} chooses the words that it counts, got {said} of [vocab] beside it, expected at most a size "
+                "(--vocab-size) above 0. Leave it out."
+            )
+        if bits.scheme not in ("auto", "int8") or bits.embedding_bits not in (None, 8):
+            raise Refused(
+                f"{family} stores coefficients of 8 bits, got {bits.scheme} of [quantize], embedding_bits="
+                f"{bits.embedding_bits}. Leave out --quantize and --embedding-bits."
+            )
+        return self
+
     @staticmethod
     def load(path: str | Path) -> "Recipe":
         """Return the recipe in a TOML file, which must name the teacher and the data."""

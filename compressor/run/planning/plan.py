@@ -17,11 +17,10 @@ from compressor.models.cross_encoder import check_pairs
 from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
-from compressor.recipe.sections import StageSection
 from compressor.refused import Refused
 from compressor.report import fold_certificates
-from compressor.run.planning import refusals, sizing, small_sizing
-from compressor.run.planning.choice import Choice, depth, describe, resolved_student
+from compressor.run.planning import refusals, sizing, small_sizing, tfidf_sizing
+from compressor.run.planning.choice import Choice, depth, describe, resolved
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.rows import fitting_length, read_data
 from compressor.run.planning.stage_defaults import estimate, fill_stage, fitting_variations
@@ -111,7 +110,7 @@ class Plan:
         allowed = self.resolved.budget.max_size  # as the user wrote it
         labels = f", labels {_few(self.spec.labels)}" if self.spec.labels else ""
         parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
-        methods = ", ".join(stage.method for stage in self.resolved.stage) or "none"
+        methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
             f"{depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
@@ -125,16 +124,18 @@ class Plan:
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
             "bytes": f"predicted {self.choice.n_bytes:,}{f' of {allowed}' if allowed else ''}: {parts}",
-            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
+            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here"
+            if self.stages
+            else "none",
         }
         return [f"{name:9}{text}" for name, text in rows.items()]
 
     def _held_out_line(self) -> str:
-        if not self.stages:
-            return "not trained on, though nothing is chosen" if self.held_out else "none"
-        chosen = "the best epoch and thresholds" if self.spec.tunes else "the best epoch"
+        chosen = [*(["the best epoch"] if self.stages else []), *(["thresholds"] if self.spec.tunes else [])]
+        if not chosen:
+            return "none"
         if self.held_out:
-            return f"{len(self.held_out):,} training rows, to choose {chosen} on"
+            return f"{len(self.held_out):,} training rows, to choose {' and '.join(chosen)} on"
         if self.spec.tunes:
             return "none, for there are too few training rows with labels: every threshold stays 0.5"
         return "none, for there are too few training rows: the last epoch is taken"
@@ -164,7 +165,8 @@ def plan(recipe: Recipe) -> Plan:
     refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation, held_out = read_data(recipe, info, any(stage.wants.labels for stage in stages))
+    reads_labels = recipe.student.is_counted or any(stage.wants.labels for stage in stages)
+    train, evaluation, held_out = read_data(recipe, info, reads_labels)
     check_tensors(info, recipe.teacher.allow_pickle, recipe.teacher.trust_remote_code)
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
@@ -175,6 +177,7 @@ def plan(recipe: Recipe) -> Plan:
     spec.check_rows(evaluation)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
+    refusals.check_counted(recipe, info, spec)
     refusals.check_truncation(info, stages)
     hides_words = any(stage.wants.mask_token for stage in stages)
     if hides_words:
@@ -189,7 +192,8 @@ def plan(recipe: Recipe) -> Plan:
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
     budget = recipe.budget.to_budget()
-    choice = _choose(recipe, budget, stages, info, train, positions, kind, tokenizer, pretrained, vocabulary, is_pair)
+    asked = recipe, budget, stages, info, spec, train, positions, kind, tokenizer, pretrained, vocabulary, is_pair
+    choice = _choose(*asked, max_length)
     refusals.check_family(recipe, info, choice.shape, stages)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
@@ -215,10 +219,11 @@ def plan(recipe: Recipe) -> Plan:
     kept = cached_states(stages, info.shape, choice.shape, rows, max_length)
     for stage in stages:
         stage.method.objective_class.check_shapes(info.shape, choice.shape, stage.options)
-    resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length, n_variations)
+    sections = tuple(stage.section for stage in stages)
+    decided = resolved(recipe, info, choice, kind, sections, max_length, n_variations)
     n_steps, seconds = estimate(stages, *shapes, rows, max_length)
-    given = stages, rows, kept, n_variations, pretrained, vocabulary, resolved.digest()
-    return Plan(resolved, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *given)
+    given = stages, rows, kept, n_variations, pretrained, vocabulary, decided.digest()
+    return Plan(decided, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *given)
 
 
 def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
@@ -229,45 +234,12 @@ def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, Gi
     return None, read_vocabulary(recipe.vocab.path) if recipe.vocab.path else None
 
 
-def _resolve(
-    recipe: Recipe,
-    info: TeacherInfo,
-    choice: Choice,
-    kind: Kind,
-    stages: tuple[StageSection, ...],
-    max_length: int,
-    n_variations: int,
-) -> Recipe:
-    """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
-    vocab, student = recipe.vocab, recipe.student
-    if not (student.pretrained or vocab.path):
-        vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
-    if not student.pretrained:
-        student = resolved_student(student, choice.shape)
-    bits = {
-        "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
-        "embedding_bits": choice.scheme.embedding_bits,
-        "block_size": choice.scheme.block_size,
-    }
-    return recipe.model_copy(
-        update={
-            "effort": 1.0,  # the epochs say it now
-            "minutes": None,
-            "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
-            "data": recipe.data.model_copy(update={"variations": n_variations}),
-            "vocab": vocab,
-            "student": student,
-            "quantize": recipe.quantize.model_copy(update=bits),
-            "stage": stages,
-        }
-    )
-
-
 def _choose(
     recipe: Recipe,
     budget: Budget,
     stages: tuple[Stage, ...],
     info: TeacherInfo,
+    spec: TaskSpec,
     train: Table,
     positions: int,
     kind: Kind,
@@ -275,7 +247,14 @@ def _choose(
     pretrained: Pretrained | None,
     vocabulary: GivenVocabulary | None,
     is_pair: bool,
+    max_length: int,
 ) -> Choice:
+    max_ms = budget.latency and budget.latency.max_ms
+    if recipe.student.is_counted:
+        sizes = spec.n_linear(), info.shape.n_labels, max_length, positions
+        is_left = info.truncation == "left"
+        of_words = recipe.student, recipe.vocab.size, train, *sizes, budget.max_bytes, max_ms
+        return tfidf_sizing.choose(*of_words, is_left=is_left)
     least = least_size(tokenizer, kind) if vocabulary is None else 0
     if recipe.vocab.size and recipe.vocab.size < least:
         raise Refused(
@@ -284,7 +263,7 @@ def _choose(
         )
     bits = sizing.with_blocks(recipe.quantize, info.answers.block_size)
     vocab_size = recipe.vocab.size if vocabulary is None else vocabulary.size
-    words, max_ms = words_of(least, [*train.texts, *(train.pairs or [])]), budget.latency and budget.latency.max_ms
+    words = words_of(least, [*train.texts, *(train.pairs or [])])
     n_bytes = vocabulary.n_bytes if vocabulary else None
     asked = recipe.student, bits, vocab_size, words, positions, kind, budget.max_bytes, max_ms
     if recipe.student.is_small:

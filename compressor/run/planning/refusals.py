@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.recipe import Recipe
 from compressor.refused import Refused
+from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained
 from compressor.training.registry import Stage
 from exporters.shape import Shape
@@ -43,6 +44,22 @@ def check_family(recipe: Recipe, info: TeacherInfo, shape: Shape, stages: Sequen
             )
 
 
+def check_counted(recipe: Recipe, info: TeacherInfo, spec: TaskSpec) -> None:
+    """Refuse counted words where no linear model answers: for sentence vectors, and for two texts."""
+    if not recipe.student.is_counted:
+        return
+    if not spec.has_head or not spec.n_linear():
+        raise Refused(
+            f"--family tfidf answers in classes, labels or scores, and teacher {info.name} makes vectors of sentences. "
+            "Use --family static or mean, or a classifier."
+        )
+    if spec.pair:
+        raise Refused(
+            "--family tfidf counts the words of one text, and the rows hold two. Use another --family, or name one "
+            "column of texts with --text-column."
+        )
+
+
 def check_truncation(info: TeacherInfo, stages: Sequence[Stage]) -> None:
     """Refuse methods that mix two cuts of a text, which lose its end, where the teacher's loses its beginning."""
     for stage in stages:
@@ -56,13 +73,15 @@ def check_truncation(info: TeacherInfo, stages: Sequence[Stage]) -> None:
 def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
     """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
     given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
+    if recipe.student.is_counted:  # which has pairs there, not a width
+        given["hidden"] = None
     limits = {name: getattr(info.shape, name) for name in given}
     n_positions = info.shape.positions - info.family.position_offset
     for name, limit in ({**limits, "max-length": n_positions}).items():
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
             raise Refused(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
-    if recipe.student.hidden is not None and recipe.student.hidden == info.shape.embedding_size:
+    if given["hidden"] is not None and given["hidden"] == info.shape.embedding_size:
         raise Refused(
             f"--hidden {recipe.student.hidden} is the width of the teacher's embeddings, expected another one: the "
             "layer between them and the encoder would vanish. Give a --hidden that is larger or smaller."
