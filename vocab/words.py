@@ -79,7 +79,7 @@ def word_statistics(student: Tokenizer, teacher: Tokenizer, texts: Sequence[str]
     ``worst_words`` is empty: no word gains pieces.
     """
     plain, missing = bare(teacher), unknown_token(spec_of(teacher))
-    unknown = student.token_to_id(UNKNOWN)
+    unknown = SPECIAL.index(UNKNOWN)
     totals = dict.fromkeys(("words", "alike", "new", "texts", "new_texts", "unknown", "theirs", "their_unknown"), 0)
     for start in range(0, len(texts), CHUNK):
         part = list(texts[start : start + CHUNK])

@@ -27,6 +27,7 @@ from compressor.recipe.sections import (
 )
 from compressor.recipe.student import UNTRAINED, StudentSection
 from compressor.refused import Refused
+from exporters.small.shape import FIRST_WORD
 
 RECIPE_VERSION: Final = 1
 
@@ -102,11 +103,11 @@ class Recipe(Section):
             return self
         vocab, bits, family = self.vocab, self.quantize, f"family={self.student.family!r}"
         beside = [*vocab.given("path", "kind"), *(["rule"] if vocab.rule != VocabSection().rule else [])]
-        if beside or vocab.size == 0:
-            said = " and ".join(beside) or "size=0"
+        if beside or (vocab.size is not None and vocab.size <= FIRST_WORD):
+            said = " and ".join(beside) or f"size={vocab.size}"
             raise Refused(
                 f"{family} chooses the words that it counts, got {said} of [vocab] beside it, expected at most a size "
-                "(--vocab-size) above 0. Leave it out."
+                f"(--vocab-size) above {FIRST_WORD}. Leave it out."
             )
         if bits.scheme not in ("auto", "int8") or bits.embedding_bits not in (None, 8):
             raise Refused(

@@ -24,7 +24,7 @@ GRAPH_BYTES, GRAPH_HEAD, GRAPH_PAIR, GRAPH_WIDENED = (
     900,
     170,
 )
-GRAPH_TFIDF = 1600  # the nodes, names and small constants of TF-IDF
+GRAPH_TFIDF = 2150  # the nodes, names and small constants of TF-IDF
 FLOAT_ACTIVATIONS = "float_activations"  # key of a graph's metadata: its weights are stored in few bits, and no more
 
 

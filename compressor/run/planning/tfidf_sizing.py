@@ -5,7 +5,7 @@ A word costs its entry in tokenizer.json and a row of the tables, a bucket a row
     all words and twice as many buckets as there are pairs, where all of it fits
     otherwise the words of two rows or more, for ``WORDS_SHARE`` of the bytes at most, and buckets for the rest
 
-More buckets than twice the pairs would save next to no collision.
+More buckets than twice the pairs buy nothing that can be measured.
 """
 
 from dataclasses import replace
