@@ -48,7 +48,8 @@ class StudentSection(Section):
     def answered(self) -> tuple[str, ...]:
         """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
         silent = (*OF_PASSES, *OF_SMALL, *(("layers", "heads") if self.is_small else ()))
-        return (*super().answered(), *(name for name in silent if getattr(self, name) is None))
+        unasked = ("init",) if self.is_counted else ()  # it has a default, which says nothing here
+        return (*super().answered(), *unasked, *(name for name in silent if getattr(self, name) is None))
 
     @property
     def is_small(self) -> bool:
