@@ -1,4 +1,4 @@
-"""Render the tables of README.md from the JSON files in docs/results; ``--check`` only says whether they agree.
+"""Render the tables and pictures of the pages from docs/results; ``--check`` only says whether they agree.
 
     python -m benchmarks.render [--check]
 
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from benchmarks.tables.dual_tables import dual_tables
+from benchmarks.tables.families_tables import PICTURE, draw, families_tables
 from benchmarks.tables.inheritance_tables import inheritance_tables
 from benchmarks.tables.pea_kd_tables import pea_kd_tables
 from benchmarks.tables.shared_tables import shared_tables
@@ -28,6 +29,7 @@ PAGES = (
     ROOT / "docs" / "python.md",
     ROOT / "docs" / "tasks.md",
     ROOT / "docs" / "effort.md",
+    ROOT / "docs" / "families.md",
     ROOT / "docs" / "vocabulary.md",
     ROOT / "docs" / "dual-training.md",
     ROOT / "docs" / "inheriting.md",
@@ -150,7 +152,7 @@ def render(page: str, results: dict[str, dict[str, Any]]) -> str:
     tables |= dual_tables(results)
     tables |= shared_tables(results)
     tables |= inheritance_tables(results) | pea_kd_tables(results)
-    tables |= worth_tables(results)
+    tables |= worth_tables(results) | families_tables(results)
     if "compress" in results:
         tables["compress"] = lambda: compress_table(results["compress"])
     if "multi_label" in results:
@@ -182,6 +184,8 @@ def main(check: bool) -> None:
             sys.exit(1)
         if not check and new != old:
             page.write_text(new, encoding="utf-8")
+    if not check and "families" in results:
+        draw(results["families"], results.get("worth"), ROOT / PICTURE)
 
 
 def _beside(other: dict[str, Any] | None) -> str:

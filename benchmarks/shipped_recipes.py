@@ -5,7 +5,8 @@
 ``DIR`` holds SST-2, STS-B and wikipedia-en. A classification recipe makes a package of less than 7 MB of the SST-2
 classifier, scored on the published dev set; a recipe for sentence embeddings one of the all-MiniLM-L6-v2 of the extra
 ``demo``, on lines of an encyclopaedia, scored on STS-B dev. Scaled down for two cores: 10,000 training rows, one epoch
-(stages that make weights out of weights a quarter of one), one seed. Writes compressor/recipes/NAME.report.json, with
+(stages that make weights out of weights a quarter of one), one seed; the ``tiny-`` recipes say all themselves and are
+run as they are, on so many rows. Writes compressor/recipes/NAME.report.json, with
 names of files instead of their paths.
 """
 
@@ -43,12 +44,14 @@ def whole_recipe(name: str, data: Path, sst2_teacher: Path, rows: int) -> dict[s
     from compressor.training.registry import load_method
 
     shipped = base(name)
-    if name.startswith("classification"):
+    if "classification" in name:
         teacher: dict[str, Any] = {"path": str(sst2_teacher)}
         files = {"train": str(data / "SST-2" / "train.tsv"), "eval": str(data / "SST-2" / "dev.tsv")}
     else:
         teacher = {"path": str(teacher_folder()), "max_length": 64}
         files = {"train": str(data / "wikipedia-en" / "train.txt.gz"), "eval": str(data / "STS-B" / "dev.tsv")}
+    if name.startswith("tiny-"):
+        return {**shipped, "teacher": teacher, "data": {**files, "max_rows": rows}, "measure": {"runs": 100}}
     stages = []
     for stage in shipped["stage"]:
         share = getattr(load_method(stage["method"]).objective_class, "token_share", 1.0)

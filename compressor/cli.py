@@ -133,8 +133,8 @@ def vocabulary_curve(output: Path, overwrite: bool, as_json: bool, **values: Any
 
 @main.command()
 @click.argument("model", type=PATH)
-@flags("output", *BITS, "format", "max_length", "eval", "text_column", "pair_column", "allow_pickle", "overwrite",
-       "as_json", required=("output",))  # fmt: skip
+@flags("output", *BITS, "format", "other_vocab", "max_length", "eval", "text_column", "pair_column", "allow_pickle",
+       "overwrite", "as_json", required=("output",))  # fmt: skip
 def export(model: Path, output: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
     """Export a saved MODEL folder to ONNX with the whole task inside, quantise it and check both."""
     from compressor.commands.beforehand import check_files

@@ -71,9 +71,11 @@ def open_model(
     said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     usual = {name: value for name, value in ANSWERS.items() if said.get(name, value) != value}
     how = {"dtype": torch.float32, **usual, **how}
-    report_log = logging.getLogger("transformers.modeling_utils")  # prints a table of what is refused below
-    level = report_log.level
-    report_log.setLevel(logging.ERROR)
+    # They print a table of what is refused below, and how a model is not spread over devices.
+    logs = [logging.getLogger(f"transformers.{name}") for name in ("modeling_utils", "distributed.tensor_parallel")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         model, report = model_class.from_pretrained(
             source,
@@ -88,7 +90,8 @@ def open_model(
             f"{where}: the weights in {folder} cannot be read ({first}). Save or download them again."
         ) from error
     finally:
-        report_log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
     base = f"{model.base_model_prefix}."
     has_base = any(name.startswith(base) for name in model.state_dict())
 

@@ -96,6 +96,12 @@ FLAGS: dict[str, Flag] = {
         "vocab.path",
         {"metavar": "FOLDER"},
     ),
+    "other_vocab": Flag(
+        "Folder with a tokenizer.json (or that file) whose vocabulary the model gets, with nothing trained.",
+        "the model's",
+        None,
+        {"metavar": "FOLDER", "names": ("--vocab-from", "vocab_from")},
+    ),
     "train_files": Flag(
         "Training rows: .tsv .csv .jsonl .parquet .txt (also .gz) or a hub id; again for each further file.",
         None,

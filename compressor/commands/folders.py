@@ -23,6 +23,7 @@ from compressor.recipe.sections import TeacherSection
 from compressor.refused import Refused
 
 if TYPE_CHECKING:
+    from compressor.models.teacher import TeacherInfo
     from compressor.run.planning.plan import Plan
 
 
@@ -51,11 +52,13 @@ def export_folder(
     columns: Columns = DETECTED,
     allow_pickle: bool = False,
     format: str | None = None,  # noqa: A002 - the flag's name
+    vocab_from: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Export a model folder, clean the graph, quantise it, and compare torch, ONNX and the quantised file.
 
-    ``format="ort"`` writes onnxruntime's own format as well; it is compared too.
+    ``format="ort"`` writes onnxruntime's own format as well; it is compared too. With ``vocab_from`` the model gets
+    that vocabulary, its table mapped and nothing trained.
     """
     from tokenizers import Tokenizer
 
@@ -70,6 +73,9 @@ def export_folder(
     info = read_teacher(TeacherSection(path=str(model_dir), allow_pickle=allow_pickle), for_export=True)
     table = sample_rows(eval, columns, pairs=info.needs_pairs)
     check_pairs(info.needs_pairs, table)
+    original = info
+    if vocab_from:
+        info = _trimmed(info, vocab_from, max_length, is_pair=table.pairs is not None, allow_pickle=allow_pickle)
     length, spec = max_length or info.max_length, info.spec(pair=table.pairs is not None)
     check_room(length, max_length is not None, info.tokenizer, spec.pair and spec.reads_pairs)
     with new_folder(out_dir, overwrite) as part:
@@ -90,7 +96,7 @@ def export_folder(
             "pooling": info.pooling._asdict() if info.pooling else None,
             **({} if info.truncation == "right" else {"truncation": info.truncation}),
             **({"pair": True} if info.needs_pairs else {}),
-            "teacher": {"name": info.name, "revision": None, "sha256": info.hashes},
+            "teacher": {"name": original.name, "revision": None, "sha256": original.hashes},
             "operators": optimized.ops_after,
             "stored": stored._asdict(),
             "quantization": quantized,
@@ -115,6 +121,25 @@ def export_folder(
     sizes = {path.name: path.stat().st_size for path in sorted(out_dir.glob("model*.o*"))}
     shown = {name: facts[name] for name in ("task", "labels", "max_length", "quantization", "parity", "violations")}
     return {"output": str(out_dir), "bytes": sizes, **shown, "stored": quantized["stored"]}
+
+
+def _trimmed(
+    info: "TeacherInfo", vocab_from: str, max_length: int | None, *, is_pair: bool, allow_pickle: bool
+) -> "TeacherInfo":
+    """Return what the files of the model with another vocabulary say; they lie in a folder of this process."""
+    import atexit
+    import tempfile
+
+    from compressor.models.teacher import read_teacher
+    from compressor.models.vocabulary import check_vocabulary, read_vocabulary
+    from compressor.student.trimmed import write_trimmed
+
+    given = read_vocabulary(vocab_from)
+    check_vocabulary(given, info, info.tokenizer, is_pair=is_pair, hides_words=False)
+    folder = Path(tempfile.mkdtemp(prefix="tenmeg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_trimmed(info, given, folder, max_length or info.max_length, allow_pickle=allow_pickle)
+    return read_teacher(TeacherSection(path=str(folder), task=info.task), for_export=True)  # type: ignore[arg-type]
 
 
 def quantize_file(

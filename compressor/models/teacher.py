@@ -183,7 +183,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the checkpoint's fast tokenizer."""
     from transformers import AutoTokenizer
 
-    import exporters.repeats  # noqa: F401 - registers the architectures whose layers repeat
+    import exporters.repeats
+    import exporters.small.models  # noqa: F401 - registers the small encoders
 
     check_tokenizer(folder)
     try:

@@ -5,8 +5,7 @@ on at the end. The package's quality is measured on the package itself, opened b
 """
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from compressor.batches.outputs import predictor
 from compressor.data import splits
 from compressor.data.table import Table, select
 from compressor.files import read_json, write_json
-from compressor.packaging import baselines
 from compressor.packaging.build import Built, build_package, export_graph, quantize_graph
 from compressor.packaging.inspection import edge_command, open_package, time_answers
 from compressor.packaging.original import compare_original, rows_to_compare
 from compressor.packaging.parity import Asked, compare_graphs
 from compressor.report import fold_certificates
 from compressor.report.verdict import verdict
+from compressor.run.beside import what_stands_beside
 from compressor.run.journal import Journal
 from compressor.run.monitor import HELD_OUT_OUTPUTS
 from compressor.run.planning.plan import Plan
@@ -36,9 +35,7 @@ from compressor.student.student import load_student
 from edge_demo import runtime
 from exporters.graph.stored_once import check_checkpoint
 from exporters.measuring import measure
-from exporters.measuring.answers import asker, graph_predictor
 from exporters.package import package_bytes
-from exporters.shape import Scheme
 
 PARITY_ROWS = 200
 OF_STUDENT = "student to sentence-transformers"
@@ -111,7 +108,7 @@ class Sources:
         )
         opened = package if measured.ep == "cpu" else open_package(draft, measured.ep, measured.threads)
         latency = time_answers(opened, self.questions, measured.ep, measured.threads, measured.runs)
-        beside = self._baselines(part, teacher_outputs) if measured.baselines else []
+        beside = what_stands_beside(planned, tokenizer, part, teacher_outputs) if measured.baselines else []
         scores = {"teacher": teacher, "student": ours, "package": packaged}
         n_bytes = package_bytes(draft)  # but for its card, the package
         is_simple = planned.resolved.student.is_counted
@@ -235,41 +232,3 @@ class Sources:
         if not scores:  # of a student that scores only transformers' own files are written
             ours = predict(table.texts, None)
             yield compare_original(self.model_dir, ours, table.texts, None, scores=False, step=OF_STUDENT)
-
-    def _baselines(self, part: Path, reference: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
-        """Score TF-IDF at the package's bytes and the teacher as ONNX int8, on the same rows."""
-        planned = self.planned
-        found = []
-        limit = planned.budget.max_bytes or planned.choice.n_bytes
-        scored = planned.train.labels is not None or not planned.spec.needs_labels
-        if scored and planned.spec.judges(planned.evaluation):
-            # Where nothing is tuned the baseline has no use for rows held out: it learns from them too.
-            is_tuned, held_out = planned.spec.tunes, planned.held_out
-            seen = planned.train if is_tuned or held_out is None else splits.together(planned.train, held_out)
-            simple = baselines.tfidf(
-                seen, planned.evaluation, planned.spec, limit, planned.resolved.seed, held_out if is_tuned else None
-            )
-            found.append(simple._asdict())
-        found.append(self._teacher_int8(part, reference))
-        return found
-
-    def _teacher_int8(self, part: Path, reference: npt.NDArray[np.float32]) -> dict[str, Any]:
-        planned, info, asked = self.planned, self.planned.info, self.questions
-        with tempfile.TemporaryDirectory(dir=part) as name:
-            clean, path = Path(name) / "model.onnx", Path(name) / "int8.onnx"
-            allow_pickle = planned.resolved.teacher.allow_pickle
-            exported, _ = export_graph(info, clean, info.max_length, allow_pickle=allow_pickle)
-            quantize_graph(clean, path, Scheme(8, 8))
-            tokenizer = info.tokenizer
-            answer = planned.spec.head().answer
-            settings = (tokenizer, info.max_length, exported.inputs, answer, info.truncation)
-            predict = graph_predictor(path, *settings)
-            spec = tuned(predict, planned.held_out, planned.spec, answer)
-            found = evaluate(predict, planned.evaluation, spec, reference, answer).metrics
-            ask = asker(path, *settings)
-            seconds: Sequence[str | None] = asked.pairs or [None] * len(asked)
-            rows = list(zip(asked.texts, seconds, strict=True))
-            timed = measure.latency(lambda row: ask(*row), rows, runs=planned.resolved.measure.runs)
-            n_bytes = path.stat().st_size + len(tokenizer.to_str().encode("utf-8"))
-        times = {"p50_ms": timed.p50, "p95_ms": timed.p95}
-        return {"name": "teacher as ONNX int8", "metrics": found, "bytes": n_bytes, **times}

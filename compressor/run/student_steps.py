@@ -36,11 +36,12 @@ from compressor.student.activations import (
     measure_activations,
     save_activations,
 )
+from compressor.student.counted import count_words
 from compressor.student.pretrained import load_pretrained
 from compressor.student.small import build_small
 from compressor.student.static import build_static, token_counts
 from compressor.student.student import build_student, load_student, save_student
-from compressor.student.tfidf import build_tfidf, count_words
+from compressor.student.tfidf import build_tfidf
 from compressor.training import projection
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context

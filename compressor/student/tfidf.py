@@ -1,15 +1,12 @@
-"""TF-IDF with a linear model as a student: the words that count, what they weigh, and the coefficients, fitted at once.
+"""TF-IDF with a linear model as a student: idf is counted on the rows, coefficients are fitted on their labels at once.
 
-The features are those of ``exporters.small.tfidf``, made of the ids that the package will see: cut to its length, words
-outside the vocabulary left out, inverse document frequencies rounded. What is fitted is the task's own linear model
-(``TaskSpec.fit_linear``) on the labels of the rows; then its coefficients are rounded to 8 bits. Of the teacher's
-weights nothing is used.
+What is fitted is the task's own linear model (``TaskSpec.fit_linear``), on the features of
+``compressor.student.counted``; then its coefficients are rounded to 8 bits. Of the teacher's weights nothing is used.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
@@ -17,58 +14,20 @@ from compressor.data.table import Table
 from compressor.models.teacher import TeacherInfo
 from compressor.refused import Refused
 from compressor.scoring.contract import TaskSpec
+from compressor.student.counted import round_columns, tfidf_features
 from compressor.student.small import new_small
-from exporters.small.shape import FIRST_WORD, PAIR_STEP, TfidfShape
-from vocab.words import WordIds, every_word, word_ids, word_tokenizer
+from exporters.small.shape import TfidfShape
+from vocab.words import word_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-UNIT = 16  # of an inverse document frequency that is stored as a whole number
-MOST_IDF, MOST_COEFFICIENT = 255, 127
 ORIGINS = {
     "idf": "counted on the rows, rounded to 8 bits",
     "coefficients": "fitted on the rows, rounded to 8 bits",
     "scale": "fitted on the rows",
     "bias": "fitted on the rows",
 }
-_Sparse = Any  # scipy.sparse has no usable types
-Ints = npt.NDArray[np.int64]
-
-
-class Counted(NamedTuple):
-    """The words of some rows, those of most rows first, ties in the order of the alphabet."""
-
-    words: list[str]
-    n_rows: Ints  # (words,) that hold each
-    found: WordIds  # the rows as ids of these words
-
-    def n_pairs(self, n_words: int) -> int:
-        """Return how many different pairs of adjacent words the rows hold, of the first ``n_words``."""
-        size = FIRST_WORD + n_words
-        known = np.where(self.found.ids < size, self.found.ids, 0)
-        following = _following(known, self.found.starts)
-        is_pair = (known > 0) & (following > 0)
-        return len(np.unique(known[is_pair] * size + following[is_pair]))
-
-
-def count_words(rows: Table, max_length: int, *, is_left: bool) -> Counted:
-    """Return the words of the rows, which are cut to ``max_length`` words on the right, or on the left.
-
-    Raises:
-        ValueError: where there are none.
-    """
-    names = every_word(rows.texts)
-    found = word_ids(word_tokenizer(names), rows.texts, max_length, is_left=is_left)
-    size = FIRST_WORD + len(names)
-    n_rows = np.bincount(_distinct(_rows_of(found), found.ids, size)[1], minlength=size)[FIRST_WORD:]
-    order = np.argsort(-n_rows, kind="stable")  # the names are in the order of the alphabet
-    order = order[n_rows[order] > 0]  # others stand behind the cut
-    if not len(order):
-        raise Refused(f"{rows.source}: holds no words, expected texts to count them in. Use --family mean.")
-    rank = np.zeros(size, dtype=np.int64)
-    rank[FIRST_WORD + order] = FIRST_WORD + np.arange(len(order))
-    return Counted([names[place] for place in order], n_rows[order], WordIds(rank[found.ids], found.starts))
 
 
 def build_tfidf(
@@ -111,61 +70,3 @@ def build_tfidf(
     }
     student.load_state_dict(state)
     return student, {name: {"how": how} for name, how in sorted(ORIGINS.items())}
-
-
-def tfidf_features(found: WordIds, shape: TfidfShape) -> tuple[_Sparse, npt.NDArray[np.uint8]]:
-    """Return the features (rows, vocabulary and pairs) of length 1, and inverse document frequencies by feature."""
-    import scipy.sparse
-
-    n_rows, n_features = len(found.starts) - 1, shape.vocab_size + shape.n_pairs
-    places, numbers = _occurrences(found, shape)
-    rows, columns, counts = _distinct(places, numbers, n_features)
-    idf = rounded_idf(np.bincount(columns, minlength=n_features), n_rows)
-    values = (1 + np.log(counts)) * idf[columns]
-    lengths = np.sqrt(np.bincount(rows, values**2, minlength=n_rows))
-    shaped = scipy.sparse.csr_matrix((values / lengths[rows], (rows, columns)), shape=(n_rows, n_features))
-    return shaped.astype(np.float32), idf
-
-
-def rounded_idf(n_holding: Ints, n_rows: int) -> npt.NDArray[np.uint8]:
-    """Return 1 + ln((1 + rows) / (1 + rows that hold it)) in sixteenths by feature, 0 for what no row holds."""
-    idf = 1 + np.log((1 + n_rows) / (1 + n_holding))
-    whole = np.clip(np.round(UNIT * idf), 1, MOST_IDF)
-    return np.where(n_holding > 0, whole, 0).astype(np.uint8)
-
-
-def round_columns(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return weights (features, columns) as whole numbers, and the scale of each column."""
-    largest = np.abs(weights).max(axis=0)
-    scale = np.where(largest > 0, largest / MOST_COEFFICIENT, 1.0).astype(np.float32)
-    return np.round(weights / scale).astype(np.int8), scale
-
-
-def _occurrences(found: WordIds, shape: TfidfShape) -> tuple[Ints, Ints]:
-    """Return row and number of every feature that occurs, as often as it does."""
-    known = np.where(found.ids >= FIRST_WORD, found.ids, 0)
-    following = _following(known, found.starts)
-    rows, is_pair = _rows_of(found), (known > 0) & (following > 0)
-    buckets = shape.vocab_size + (known * PAIR_STEP + following) % shape.n_pairs
-    return (
-        np.concatenate([rows[known > 0], rows[is_pair]]),
-        np.concatenate([known[known > 0], buckets[is_pair]]),
-    )
-
-
-def _following(known: Ints, starts: Ints) -> Ints:
-    """Return the word behind each, 0 at the end of a row."""
-    following = np.append(known[1:], 0)[: len(known)]
-    ends = starts[1:][starts[1:] > starts[:-1]] - 1
-    following[ends] = 0
-    return following
-
-
-def _rows_of(found: WordIds) -> Ints:
-    return np.repeat(np.arange(len(found.starts) - 1), np.diff(found.starts))
-
-
-def _distinct(rows: Ints, numbers: Ints, n_features: int) -> tuple[Ints, Ints, Ints]:
-    """Return (row, number) once each, in order, and how often each pair occurs."""
-    keys, counts = np.unique(rows * n_features + numbers, return_counts=True)
-    return keys // n_features, keys % n_features, counts

@@ -98,6 +98,7 @@ class SmallPreTrainedModel(PreTrainedModel):
 
     config_class = SmallConfig
     base_model_prefix = "small"
+    _supports_sdpa = True  # it has no attention, so that whichever is asked for will do
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):

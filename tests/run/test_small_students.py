@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from benchmarks.same_answers import batched
 from compressor.cli import main
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import QuantizeSection
@@ -23,7 +24,7 @@ from edge_demo import runtime
 from exporters.budget import OverBudget
 from exporters.shape import Shape
 from exporters.small.shape import SMALL, SmallShape
-from tests.support.runs import files_of, make_recipe
+from tests.support.runs import files_of, make_recipe, pair_rows, write_table
 from tests.support.tiny import TinyRows
 
 TEACHER = Shape(30000, 384, 6, 12, 1536, 128, n_labels=2, head_layers=1)
@@ -98,12 +99,15 @@ def test_a_whole_run_makes_a_package_that_answers_like_its_checkpoint(
     assert len(made) == 1 and made.pop().endswith("word_embeddings.weight")
     card = (outcome.package_dir / "README.md").read_text(encoding="utf-8")
     assert f"| shape | {family}" in card
+    exported = tmp_path / "exported"
+    checkpoint = tmp_path / "out/steps/train-1-distill/model"
+    done = CliRunner().invoke(main, ["export", str(checkpoint), "--quantize", "int8", "--output", str(exported)])
+    assert done.exit_code == 0 and "not sharded" not in done.output, done.output
     package = runtime.load(outcome.package_dir)
     rows = tiny_rows.dev.read_text(encoding="utf-8").splitlines()[1:]
     texts = [row.split("\t")[0] for row in rows]
-    together = package.outputs(texts, None)
-    alone = np.concatenate([package.outputs([text], None) for text in texts])
-    assert np.abs(together - alone).max() < 1e-6
+    ids = [package._columns(text, None)["input_ids"] for text in texts]
+    assert np.abs(batched(outcome.package_dir, ids) - package.outputs(texts, None)).max() < 1e-6
     again = compress(recipe, tmp_path / "again")
     assert files_of(again.package_dir) == files_of(outcome.package_dir)
 
@@ -113,10 +117,14 @@ def test_a_small_sentence_encoder_is_made_of_its_teachers_table(
 ) -> None:
     stage = [{"method": "distill", "epochs": 4}]
     given = {"student": {"family": "recurrent", "embedding": 16, "hidden": 24}, "quantize": {"scheme": "int8"}}
-    outcome = compress(
-        make_recipe(tiny_encoder_dir, tiny_rows.train, tiny_rows.dev, stage=stage, **given), tmp_path / "o"
-    )
+    pairs = write_table(tmp_path / "pairs.tsv", ["sentence1", "sentence2"], pair_rows(60, 3))
+    scored = [(*pair, index % 5) for index, pair in enumerate(pair_rows(30, 4))]
+    dev = write_table(tmp_path / "dev.tsv", ["sentence1", "sentence2", "score"], scored)
+    outcome = compress(make_recipe(tiny_encoder_dir, pairs, dev, stage=stage, baselines=True, **given), tmp_path / "o")
     assert not outcome.violations
+    beside = {each["name"].partition(",")[0]: each for each in outcome.report["baselines"]}
+    static = beside["static vectors of the teacher"]
+    assert static["bytes"] < 90_000 and "spearman" in static["metrics"] and static["p50_ms"] > 0
     assert runtime.load(outcome.package_dir).outputs(["The film was great."], None).shape == (1, 32)  # the teacher's
 
 

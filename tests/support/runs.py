@@ -22,6 +22,7 @@ def make_recipe(teacher: Path, train: Path, dev: Path | None, **more) -> Recipe:
         "budget": budget,
         "measure": {"runs": 20, "baselines": more.pop("baselines", False)},
         "stage": more.pop("stage", [{"method": "distill", "epochs": 2}]),
+        "student": {"family": "transformer", **more.pop("student", {})},
         **more,
     }
     return recipes.from_dict(content)

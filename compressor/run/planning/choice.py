@@ -6,15 +6,11 @@ The rules themselves are in ``compressor.run.planning.sizing`` (transformers) an
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compressor.models.teacher import TeacherInfo
-from compressor.recipe.recipe import Recipe
-from compressor.recipe.sections import StageSection
 from compressor.recipe.student import OF_PASSES, UNTRAINED, StudentSection
 from compressor.run.planning.words import Words
 from exporters.budget import OverBudget
 from exporters.shape import Scheme, Shape
 from exporters.small.shape import SmallShape, TfidfShape
-from vocab.surfaces import Kind
 
 VOCABULARY_SIZES = (
     30000, 24000, 20000, 16000, 12000, 10000, 8000, 7000, 6000, 5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000,
@@ -102,42 +98,6 @@ def resolved_student(student: StudentSection, shape: Shape) -> StudentSection:
     said = {name: getattr(student, name) for name in OF_PASSES}
     said["exchange"] = student.exchange is not False if shape.passes else None
     return StudentSection(**numbers, init=student.init, **said)
-
-
-def resolved(
-    recipe: Recipe,
-    info: TeacherInfo,
-    choice: Choice,
-    kind: Kind,
-    stages: tuple[StageSection, ...],
-    max_length: int,
-    n_variations: int,
-) -> Recipe:
-    """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
-    vocab, student = recipe.vocab, recipe.student
-    if student.is_counted:
-        vocab = vocab.model_copy(update={"size": choice.shape.vocab_size})
-    elif not (student.pretrained or vocab.path):
-        vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
-    if not student.pretrained:
-        student = resolved_student(student, choice.shape)
-    bits = {
-        "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
-        "embedding_bits": choice.scheme.embedding_bits,
-        "block_size": choice.scheme.block_size,
-    }
-    return recipe.model_copy(
-        update={
-            "effort": 1.0,  # the epochs say it now
-            "minutes": None,
-            "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
-            "data": recipe.data.model_copy(update={"variations": n_variations}),
-            "vocab": vocab,
-            "student": student,
-            "quantize": recipe.quantize.model_copy(update=bits),
-            "stage": stages,
-        }
-    )
 
 
 def _unmet(smallest: Choice, limit: float, max_bytes: int | None, max_ms: float | None) -> str:

@@ -8,8 +8,6 @@ met, a label that the teacher does not know or a column that is not there stops 
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from compressor.data.table import Table, describe_rows, single_texts
 from compressor.mixing.batches import mask_id
 from compressor.models.configuration import check_room
@@ -17,14 +15,13 @@ from compressor.models.cross_encoder import check_pairs
 from compressor.models.teacher import TeacherInfo, check_tensors, read_teacher
 from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read_vocabulary
 from compressor.recipe.recipe import Recipe
+from compressor.recipe.sections import StageSection
 from compressor.refused import Refused
-from compressor.report import fold_certificates
-from compressor.run.planning import refusals, sizing, small_sizing, tfidf_sizing
-from compressor.run.planning.choice import Choice, depth, describe, resolved
+from compressor.run.planning import family, refusals, small_sizing
+from compressor.run.planning.choice import Choice, depth, describe, resolved_student
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.rows import fitting_length, read_data
 from compressor.run.planning.stage_defaults import estimate, fill_stage, fitting_variations
-from compressor.run.planning.words import words_of
 from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained, read_pretrained
 from compressor.training.registry import Stage, resolve
@@ -34,7 +31,6 @@ from exporters.repetition import Pattern
 from exporters.repetition import describe as describe_passes
 from exporters.shape import Scheme, Shape
 from exporters.small.shape import SmallShape
-from vocab.alphabet import least_size
 from vocab.choosing import check_rule
 from vocab.surfaces import Kind
 from vocab.train import kind_of
@@ -192,8 +188,11 @@ def plan(recipe: Recipe) -> Plan:
     check_rule(recipe.vocab.rule, kind)
     positions = max_length + info.family.position_offset
     budget = recipe.budget.to_budget()
-    asked = recipe, budget, stages, info, spec, train, positions, kind, tokenizer, pretrained, vocabulary, is_pair
-    choice = _choose(*asked, max_length)
+    given = pretrained, vocabulary
+    if recipe.student.is_counted:
+        choice = small_sizing.choose_counted(recipe, spec, train, info.truncation, max_length, positions)
+    else:
+        choice = family.choose(recipe, budget, stages, info, train, positions, kind, tokenizer, *given, is_pair)
     refusals.check_family(recipe, info, choice.shape, stages)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
@@ -219,11 +218,10 @@ def plan(recipe: Recipe) -> Plan:
     kept = cached_states(stages, info.shape, choice.shape, rows, max_length)
     for stage in stages:
         stage.method.objective_class.check_shapes(info.shape, choice.shape, stage.options)
-    sections = tuple(stage.section for stage in stages)
-    decided = resolved(recipe, info, choice, kind, sections, max_length, n_variations)
+    resolved = _resolve(recipe, info, choice, kind, tuple(stage.section for stage in stages), max_length, n_variations)
     n_steps, seconds = estimate(stages, *shapes, rows, max_length)
-    given = stages, rows, kept, n_variations, pretrained, vocabulary, decided.digest()
-    return Plan(decided, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *given)
+    rest = stages, rows, kept, n_variations, *given, resolved.digest()
+    return Plan(resolved, budget, info, spec, train, evaluation, held_out, choice, max_length, n_steps, seconds, *rest)
 
 
 def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, GivenVocabulary | None]:
@@ -234,44 +232,40 @@ def read_given(recipe: Recipe, info: TeacherInfo) -> tuple[Pretrained | None, Gi
     return None, read_vocabulary(recipe.vocab.path) if recipe.vocab.path else None
 
 
-def _choose(
+def _resolve(
     recipe: Recipe,
-    budget: Budget,
-    stages: tuple[Stage, ...],
     info: TeacherInfo,
-    spec: TaskSpec,
-    train: Table,
-    positions: int,
+    choice: Choice,
     kind: Kind,
-    tokenizer: Tokenizer,
-    pretrained: Pretrained | None,
-    vocabulary: GivenVocabulary | None,
-    is_pair: bool,
+    stages: tuple[StageSection, ...],
     max_length: int,
-) -> Choice:
-    max_ms = budget.latency and budget.latency.max_ms
-    if recipe.student.is_counted:
-        sizes = spec.n_linear(), info.shape.n_labels, max_length, positions
-        is_left = info.truncation == "left"
-        of_words = recipe.student, recipe.vocab.size, train, *sizes, budget.max_bytes, max_ms
-        return tfidf_sizing.choose(*of_words, is_left=is_left)
-    least = least_size(tokenizer, kind) if vocabulary is None else 0
-    if recipe.vocab.size and recipe.vocab.size < least:
-        raise Refused(
-            f"--vocab-size {recipe.vocab.size} is less than the {least:,} tokens that keep every character readable. "
-            f"Use at least {least:,}, or 0 to keep the teacher's vocabulary."
-        )
-    bits = sizing.with_blocks(recipe.quantize, info.answers.block_size)
-    vocab_size = recipe.vocab.size if vocabulary is None else vocabulary.size
-    words = words_of(least, [*train.texts, *(train.pairs or [])])
-    n_bytes = vocabulary.n_bytes if vocabulary else None
-    asked = recipe.student, bits, vocab_size, words, positions, kind, budget.max_bytes, max_ms
-    if recipe.student.is_small:
-        segments = is_pair and info.shape.token_types > 1
-        return small_sizing.choose(info.shape, *asked, is_pair=segments, n_tokenizer_bytes=n_bytes)
-    given = sizing.repeated(pretrained.shape_for(info, positions), recipe.student) if pretrained else None
-    certificates = fold_certificates.predicted_bytes(stages, info.config["model_type"], info.shape)
-    return sizing.choose(info.shape, *asked, given=given, n_tokenizer_bytes=n_bytes, certificates=certificates)
+    n_variations: int,
+) -> Recipe:
+    """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
+    vocab, student = recipe.vocab, recipe.student
+    if student.is_counted:
+        vocab = vocab.model_copy(update={"size": choice.shape.vocab_size})
+    elif not (student.pretrained or vocab.path):
+        vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
+    if not student.pretrained:
+        student = resolved_student(student, choice.shape)
+    bits = {
+        "scheme": "none" if choice.scheme.weight_bits is None else f"int{choice.scheme.weight_bits}",
+        "embedding_bits": choice.scheme.embedding_bits,
+        "block_size": choice.scheme.block_size,
+    }
+    return recipe.model_copy(
+        update={
+            "effort": 1.0,  # the epochs say it now
+            "minutes": None,
+            "teacher": recipe.teacher.model_copy(update={"task": info.task, "max_length": max_length}),
+            "data": recipe.data.model_copy(update={"variations": n_variations}),
+            "vocab": vocab,
+            "student": student,
+            "quantize": recipe.quantize.model_copy(update=bits),
+            "stage": stages,
+        }
+    )
 
 
 def _few(labels: tuple[str, ...]) -> str:

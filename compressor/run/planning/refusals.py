@@ -72,16 +72,15 @@ def check_truncation(info: TeacherInfo, stages: Sequence[Stage]) -> None:
 
 def check_sizes(recipe: Recipe, info: TeacherInfo, tokenizer: Tokenizer) -> None:
     """Refuse a student that is larger than its teacher somewhere, and a tokenizer that the teacher has no rows for."""
-    given = {"layers": recipe.student.layers, "hidden": recipe.student.hidden, "ffn": recipe.student.ffn}
-    if recipe.student.is_counted:  # which has pairs there, not a width
-        given["hidden"] = None
+    named = () if recipe.student.is_small else ("layers", "hidden", "ffn")  # a small encoder is not a part of it
+    given = {name: getattr(recipe.student, name) for name in named}
     limits = {name: getattr(info.shape, name) for name in given}
     n_positions = info.shape.positions - info.family.position_offset
     for name, limit in ({**limits, "max-length": n_positions}).items():
         wanted = recipe.teacher.max_length if name == "max-length" else given[name]
         if wanted is not None and wanted > limit:
             raise Refused(f"--{name} {wanted} is more than the teacher's {limit}. Use --{name} {limit} or less.")
-    if given["hidden"] is not None and given["hidden"] == info.shape.embedding_size:
+    if given.get("hidden") is not None and recipe.student.hidden == info.shape.embedding_size:
         raise Refused(
             f"--hidden {recipe.student.hidden} is the width of the teacher's embeddings, expected another one: the "
             "layer between them and the encoder would vanish. Give a --hidden that is larger or smaller."

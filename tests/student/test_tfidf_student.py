@@ -15,13 +15,13 @@ from compressor.data.table import Table
 from compressor.models.teacher import read_teacher
 from compressor.recipe import recipe as recipes
 from compressor.recipe.sections import TeacherSection
-from compressor.recipe.student import StudentSection
 from compressor.report.verdict import NO_STUDENT, SIMPLE_IS_BETTER, verdict
 from compressor.run.compress import compress
-from compressor.run.planning import tfidf_sizing
+from compressor.run.planning import small_sizing
 from compressor.run.planning.plan import plan
+from compressor.scoring.registry import task_spec
+from compressor.student.counted import count_words, round_columns, rounded_idf
 from compressor.student.student import load_student
-from compressor.student.tfidf import count_words, round_columns, rounded_idf
 from edge_demo import runtime
 from exporters.budget import OverBudget
 from exporters.small.shape import TfidfShape
@@ -47,9 +47,15 @@ def many_rows(n_rows: int) -> Table:
 def chosen(
     max_bytes: int | None, *, columns: int = 1, size: int | None = None, hidden: int | None = None
 ) -> TfidfShape:
-    student = StudentSection(family="tfidf", **({"hidden": hidden} if hidden else {}))
-    asked = student, size, many_rows(2000), columns, max(2, columns), 64, 64, max_bytes, None
-    shape = tfidf_sizing.choose(*asked, is_left=False).shape
+    content = {
+        "student": {"family": "tfidf", "hidden": hidden},
+        "vocab": {"size": size},
+        "budget": {"max_size": str(max_bytes) if max_bytes else None},
+    }
+    spec = task_spec("classification", [f"label {number}" for number in range(max(2, columns))], pair=False)
+    shape = small_sizing.choose_counted(
+        recipes.from_dict({**BASE, **content}), spec, many_rows(2000), "right", 64, 64
+    ).shape
     assert isinstance(shape, TfidfShape)
     return shape
 
@@ -82,7 +88,7 @@ def test_words_are_those_of_most_rows_and_ties_go_by_the_alphabet() -> None:
 
 def test_a_tokenizer_of_words_costs_what_was_said() -> None:
     words = ["film", 'é"\\', "日", *(f"w{number}" for number in range(200))]
-    sizes = [tfidf_sizing.tokenizer_bytes(word_tokenizer(words[:n])) for n in (0, len(words))]
+    sizes = [small_sizing.tokenizer_bytes(word_tokenizer(words[:n])) for n in (0, len(words))]
     assert sizes[1] - sizes[0] == word_bytes(words).sum()
 
 
