@@ -15,7 +15,7 @@ import math
 from typing import Literal
 
 from exporters.shape import Scheme, Shape, blocks, fits_4_bits
-from exporters.small.shape import SmallShape
+from exporters.small.shape import SmallShape, TfidfShape
 
 # Nodes, names and small constants of a cleaned encoder: (once, per layer, per further pass of a layer that repeats,
 # whose constants are there already). Least squares over BERT encoders of 1, 3 and 6 layers, widths 128 and 384;
@@ -54,8 +54,9 @@ def predict_bytes(
     width = shape.embedding_size or shape.hidden
     per_task = PER_LABEL * shape.n_labels or PER_EMBEDDING_VALUE * shape.hidden
     once, per_layer = certificates
+    tables = sum(_table(rows, width, scheme) for rows in shape.table_rows.values())
     return {
-        "embeddings": sum(_table(rows, width, scheme) for rows in shape.table_rows.values()),
+        "embeddings": shape.n_feature_bytes if isinstance(shape, TfidfShape) else tables,
         "weights": _weights(shape, scheme),
         "vectors": 4 * shape.n_vector_values,
         "graph": _graph(shape, scheme),

@@ -39,7 +39,7 @@ from exporters.head import Head, load_head
 from exporters.pooling import MODES, Pooling
 from exporters.refused import Refused
 from exporters.repetition import plain_type
-from exporters.small.shape import FLOAT_ACTIVATIONS, PREFIX, SMALL, is_small
+from exporters.small.shape import FLOAT_ACTIVATIONS, PREFIX, SMALL, TFIDF, is_small
 from exporters.weights import open_model
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 OPSET = 20  # the first with Gelu; later ones add nothing an encoder needs
 MODEL_TYPES = (
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert",
-    *(f"{PREFIX}{family}" for family in SMALL),
+    *(f"{PREFIX}{family}" for family in (*SMALL, TFIDF)),
 )  # fmt: skip
 POSITION_OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions are counted from pad_token_id + 1
 

@@ -122,15 +122,20 @@ FLAGS: dict[str, Flag] = {
         {"metavar": "MODEL"},
     ),
     "family": Flag(
-        "What the student is: a transformer; a small encoder of recurrent units, convolutions or a mean; or static "
-        "vectors of the teacher's, without training.",
+        "What the student is: a transformer; a small encoder of recurrent units, convolutions or a mean; or, without "
+        "training, static vectors of the teacher's, or tfidf: counted words under a linear model.",
         "by --max-size",
         "student.family",
-        {"type": click.Choice(["transformer", "recurrent", "convolution", "mean", "static"])},
+        {"type": click.Choice(["transformer", "recurrent", "convolution", "mean", "static", "tfidf"])},
     ),
     "embedding": Flag("Columns of the token table of a small encoder.", "by --max-size", "student.embedding", NUMBER),
     "layers": Flag("Layers of the student.", "by --max-size", "student.layers", NUMBER),
-    "hidden": Flag("Width of the student; of a small encoder its units.", "by --max-size", "student.hidden", NUMBER),
+    "hidden": Flag(
+        "Width of the student; of a small encoder its units, of tfidf buckets for pairs of words.",
+        "by --max-size",
+        "student.hidden",
+        NUMBER,
+    ),
     "heads": Flag("Attention heads of the student.", "by --max-size", "student.heads", NUMBER),
     "ffn": Flag(
         "Feed-forward units of the student; of a small encoder those of its dense layer.",

@@ -14,7 +14,7 @@ from compressor.refused import Refused, did_you_mean
 from exporters.repetition import PREFIX, Pattern, check_pattern, n_passes, pattern, plain_type
 from exporters.shape import Shape
 from exporters.small.shape import PREFIX as SMALL_PREFIX
-from exporters.small.shape import SMALL, is_small, shape_in
+from exporters.small.shape import SMALL, TFIDF, is_small, shape_in
 
 # What methods need of shapes: they know no exporters.
 __all__ = ["Shape", "n_passes", "pattern", "plain_type"]
@@ -113,7 +113,7 @@ EXPORT_ONLY = MappingProxyType(
         ),
         **{
             f"{SMALL_PREFIX}{name}": Family("small", "", MappingProxyType({}), MappingProxyType({}))
-            for name in SMALL
+            for name in (*SMALL, TFIDF)
         },
     }
 )  # fmt: skip

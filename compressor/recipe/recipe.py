@@ -27,6 +27,7 @@ from compressor.recipe.sections import (
 )
 from compressor.recipe.student import UNTRAINED, StudentSection
 from compressor.refused import Refused
+from exporters.small.shape import FIRST_WORD
 
 RECIPE_VERSION: Final = 1
 
@@ -92,6 +93,26 @@ class Recipe(Section):
             raise Refused(
                 "[student] pretrained brings its own tokenizer. "
                 f"Leave out {' and '.join(beside)} of [vocab], or pretrained."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def counted_words_are_its_own(self) -> Self:
+        """Refuse a vocabulary beside a family that counts words, and other bits than its own."""
+        if not self.student.is_counted:
+            return self
+        vocab, bits, family = self.vocab, self.quantize, f"family={self.student.family!r}"
+        beside = [*vocab.given("path", "kind"), *(["rule"] if vocab.rule != VocabSection().rule else [])]
+        if beside or (vocab.size is not None and vocab.size <= FIRST_WORD):
+            said = " and ".join(beside) or f"size={vocab.size}"
+            raise Refused(
+                f"{family} chooses the words that it counts, got {said} of [vocab] beside it, expected at most a size "
+                f"(--vocab-size) above {FIRST_WORD}. Leave it out."
+            )
+        if bits.scheme not in ("auto", "int8") or bits.embedding_bits not in (None, 8):
+            raise Refused(
+                f"{family} stores coefficients of 8 bits, got {bits.scheme} of [quantize], embedding_bits="
+                f"{bits.embedding_bits}. Leave out --quantize and --embedding-bits."
             )
         return self
 

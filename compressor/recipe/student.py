@@ -7,14 +7,15 @@ from pydantic import BeforeValidator, Field, model_validator
 from compressor.recipe.sections import Section
 from compressor.refused import Refused
 from exporters.repetition import check_layers, check_repeat
-from exporters.small.shape import SMALL
+from exporters.small.shape import SMALL, TFIDF
 
 # Keys of [student] that are written only where they say something.
 OF_PASSES = ("start_layers", "repeat", "exchange")
 OF_SMALL = ("family", "embedding")
 OF_TRANSFORMERS = ("pretrained", "layers", "heads", *OF_PASSES)
-Family = Literal["transformer", "recurrent", "convolution", "mean", "static"]
-UNTRAINED = ("static",)  # families that are made of the teacher and the rows at once
+NOT_OF_COUNTED = ("embedding", "ffn", "init")
+Family = Literal["transformer", "recurrent", "convolution", "mean", "static", "tfidf"]
+UNTRAINED = ("static", "tfidf")  # families that are made of the teacher, or the rows, at once
 Repeat = Annotated[str | tuple[int, ...], BeforeValidator(check_repeat)]
 
 
@@ -26,7 +27,9 @@ class StudentSection(Section):
     )
     pretrained: str | None = Field(None, description="folder or hub id of a model that exists: its shape, its weights")
     layers: Annotated[int, Field(gt=0)] | None = None
-    hidden: Annotated[int, Field(gt=0)] | None = Field(None, description="width; of a small encoder its units")
+    hidden: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="width; of a small encoder its units, of tfidf pairs"
+    )
     heads: Annotated[int, Field(gt=0)] | None = None
     ffn: Annotated[int, Field(gt=0)] | None = Field(None, description="units; of a small encoder its dense layer's")
     embedding: Annotated[int, Field(gt=0)] | None = Field(None, description="columns of a small encoder's token table")
@@ -45,12 +48,18 @@ class StudentSection(Section):
     def answered(self) -> tuple[str, ...]:
         """Return what says nothing: beside the answered keys, those of layers that do not repeat."""
         silent = (*OF_PASSES, *OF_SMALL, *(("layers", "heads") if self.is_small else ()))
-        return (*super().answered(), *(name for name in silent if getattr(self, name) is None))
+        unasked = ("init",) if self.is_counted else ()  # it has a default, which says nothing here
+        return (*super().answered(), *unasked, *(name for name in silent if getattr(self, name) is None))
 
     @property
     def is_small(self) -> bool:
         """Whether the student is to be a small encoder."""
         return self.family in SMALL or not self.is_trained
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the student is to be counted words under a linear model, which is fitted on labels."""
+        return self.family == TFIDF
 
     @property
     def is_trained(self) -> bool:
@@ -65,6 +74,12 @@ class StudentSection(Section):
             raise Refused(
                 f"family={self.family!r} is no transformer and has no {', '.join(beside)}. Leave out {beside[0]}, or "
                 "use family='transformer'."
+            )
+        beside = self.given(*NOT_OF_COUNTED) if self.is_counted else []
+        if beside:
+            raise Refused(
+                f"family={self.family!r} counts words and has no {', '.join(beside)}. Leave out {beside[0]}, or use "
+                "family='mean'."
             )
         if self.embedding is not None and not self.is_small:
             raise Refused(

@@ -17,6 +17,7 @@ NO_STUDENT = (
 )
 BETTER_TEACHER = "TF-IDF is better than the teacher, if not than this student: fine-tune a better teacher"
 
+SIMPLE_IS_BETTER = "this package, which is TF-IDF, is better than the teacher: fine-tune a better teacher"
 UNLEARNED = (
     "a linear model on the vectors of the frozen encoder is better than the teacher: fine-tuning has unlearned what "
     "it knew; fine-tune it with a lower --learning-rate or more --epochs"
@@ -30,6 +31,8 @@ def verdict(
     n_bytes: int,
     drop: Mapping[str, Any] | None = None,
     max_drop: float | None = None,
+    *,
+    is_simple: bool = False,
 ) -> list[str]:
     """Return what speaks against a package, or against what the rows say of it; nothing where nothing does.
 
@@ -40,12 +43,13 @@ def verdict(
         n_bytes: of the package.
         drop: with its interval, where it is known.
         max_drop: the drop that is allowed, where one is.
+        is_simple: the package is TF-IDF itself, so that another one beside it says nothing.
     """
     ours, theirs = scores["package"][metric], scores["teacher"][metric]
-    found = []
+    found = [SIMPLE_IS_BETTER] if is_simple and ours > theirs else []
     for other in baselines:
         value, name = other["metrics"].get(metric), str(other["name"])
-        if value is None:
+        if value is None or (is_simple and name.startswith(SIMPLE)):
             continue
         if name.startswith(SIMPLE) and value > theirs:
             found.append(NO_STUDENT if value > ours else BETTER_TEACHER)

@@ -111,7 +111,8 @@ class Sources:
         beside = what_stands_beside(planned, tokenizer, part, teacher_outputs) if measured.baselines else []
         scores = {"teacher": teacher, "student": ours, "package": packaged}
         n_bytes = package_bytes(draft)  # but for its card, the package
-        spoken = verdict(spec.metric, scores, beside, n_bytes, drop, planned.budget.max_drop)
+        is_simple = planned.resolved.student.is_counted
+        spoken = verdict(spec.metric, scores, beside, n_bytes, drop, planned.budget.max_drop, is_simple=is_simple)
         pair = self.questions.pairs[0] if self.questions.pairs else None
         memory = {"package_mb": measure.peak_rss_mb(edge_command(draft, evaluation.texts[0], pair))}
         shutil.rmtree(draft)

@@ -36,21 +36,24 @@ from compressor.student.activations import (
     measure_activations,
     save_activations,
 )
+from compressor.student.counted import count_words
 from compressor.student.pretrained import load_pretrained
 from compressor.student.small import build_small
 from compressor.student.static import build_static, token_counts
 from compressor.student.student import build_student, load_student, save_student
+from compressor.student.tfidf import build_tfidf
 from compressor.training import projection
 from compressor.training.callbacks import discard
 from compressor.training.contract import Context
 from compressor.training.objective import Objective
 from compressor.training.trackers import Tracking
 from compressor.training.trainer import n_steps, optimisation_of, train_stage
-from exporters.small.shape import SmallShape
+from exporters.small.shape import FIRST_WORD, SmallShape, TfidfShape
 from vocab import mapping
 from vocab.comparing.word_report import certificate
 from vocab.save import save_tokenizer
 from vocab.train import train_vocabulary
+from vocab.words import ROLES, word_statistics, word_tokenizer
 
 if TYPE_CHECKING:
     from compressor.run.planning.plan import Plan
@@ -110,6 +113,9 @@ def run_vocab(planned: "Plan", part: Path) -> None:
     """Train the student's vocabulary (or take the one given, or the teacher's), map it, and say how it cuts."""
     folder = planned.info.folder
     teacher = planned.info.tokenizer
+    if isinstance(planned.shape, TfidfShape):
+        _write_words(planned, planned.shape, teacher, part)
+        return
     config = tokenizer_config(folder)
     if planned.vocabulary is not None:
         # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
@@ -130,6 +136,15 @@ def run_vocab(planned: "Plan", part: Path) -> None:
             f"{given.source if given else 'the new vocabulary'} does not. {instead}"
         )
     write_json(part / "statistics.json", found)
+
+
+def _write_words(planned: "Plan", shape: TfidfShape, teacher: Tokenizer, part: Path) -> None:
+    """Choose the words that the student counts, and say how they read; what they leave out is no fault."""
+    side = planned.info.truncation
+    counted = count_words(planned.train, planned.max_length, is_left=side == "left")
+    student = word_tokenizer(counted.words[: shape.vocab_size - FIRST_WORD])
+    save_tokenizer(student, part / "tokenizer", cutting(dict(ROLES), side), planned.max_length)
+    write_json(part / "statistics.json", word_statistics(student, teacher, planned.evaluation.texts))
 
 
 def _vocabulary(planned: "Plan", teacher: Tokenizer) -> Tokenizer:
@@ -169,6 +184,9 @@ def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
     if planned.pretrained is not None:
         allow_pickle = planned.resolved.teacher.allow_pickle
         student, origin = load_pretrained(planned.pretrained, planned.info, planned.shape, seed, allow_pickle)
+    elif isinstance(planned.shape, TfidfShape):
+        tokenizer, asked = student_tokenizer(journal), (planned.train, planned.spec, planned.max_length, seed)
+        student, origin = build_tfidf(planned.info, planned.shape, tokenizer, *asked)
     elif isinstance(planned.shape, SmallShape):
         teacher = None if section.init == "random" else load_teacher(planned)[0]
         tokenizer = student_tokenizer(journal)
@@ -186,7 +204,10 @@ def run_student(planned: "Plan", journal: Journal, part: Path) -> None:
         chosen = section.init, section.start_layers or "even"
         student, origin = build_student(planned.info, model, planned.shape, vocab_map, found, seed, *chosen)
     given = planned.vocabulary
-    pad_token = given.roles.get("pad_token", "") if given else str(load_tokenizer(planned.info.folder).pad_token)
+    if isinstance(planned.shape, TfidfShape):
+        pad_token = ROLES["pad_token"]
+    else:
+        pad_token = given.roles.get("pad_token", "") if given else str(load_tokenizer(planned.info.folder).pad_token)
     pad_id = student_tokenizer(journal).token_to_id(pad_token)
     student.config.pad_token_id = pad_id if pad_id is not None else 0
     folder = part / "model"

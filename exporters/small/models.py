@@ -3,6 +3,7 @@
     recurrent     token table -> gated recurrent units in both directions (GRU, Cho et al. 2014, 1406.1078)
     convolution   token table -> convolutions over 1, 3 and 5 tokens side by side (Kim 2014, 1408.5882)
     mean          token table, whose rows are weighted by their own lengths (fastText, 1607.01759)
+    tfidf         words and pairs of words, counted, under a linear model (``exporters.small.tfidf``)
 
 ``import exporters.small.models`` is all that transformers needs to open such a folder: AutoConfig, AutoModel and
 AutoModelForSequenceClassification then know the ``model_type`` "small-recurrent" and so on, and no code lies in the
@@ -31,7 +32,8 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 
 from exporters.refused import Refused
 from exporters.small.layers import Convolutions, Recurrent
-from exporters.small.shape import PREFIX, SMALL, state_size
+from exporters.small.shape import PREFIX, SMALL, TFIDF, state_size
+from exporters.small.tfidf import TfidfConfig
 
 LOWEST = -1.0  # no state of a recurrent net or a convolution is below: it stands for one that is not there
 
@@ -226,12 +228,14 @@ def _named(made: Any, plain: type, family: str) -> Any:
 CONFIGS: dict[str, type[SmallConfig]] = {family: _config_class(family) for family in SMALL}
 
 
-def config_class(family: str) -> type[SmallConfig]:
+def config_class(family: str) -> type[SmallConfig] | type[TfidfConfig]:
     """Return the configuration of a family.
 
     Raises:
         ValueError: for a family that is not known.
     """
+    if family == TFIDF:
+        return TfidfConfig
     if family not in CONFIGS:
         raise Refused(f"family {family!r} is not known, expected one of {', '.join(SMALL)}.")
     return CONFIGS[family]

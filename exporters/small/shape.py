@@ -9,9 +9,13 @@ from exporters.shape import Shape
 
 PREFIX = "small-"  # before the family's name in ``model_type``
 SMALL = ("recurrent", "convolution", "mean")
+TFIDF = "tfidf"  # words that are counted, under a linear model: no encoder, and not trained
 NUMBERS = (
     "vocab_size", "embedding_size", "units", "dense", "output_size", "type_vocab_size", "max_position_embeddings",
 )  # fmt: skip
+NUMBERS_OF_TFIDF = ("vocab_size", "n_pairs", "columns", "max_position_embeddings")
+FIRST_WORD = 2  # behind [PAD] and [UNK], which are no features
+PAIR_STEP = 31337  # a prime: the words a, b fall into bucket (a * PAIR_STEP + b) % n_pairs
 KERNELS = (1, 3, 5)  # tokens that a convolution sees
 # Nodes, names and small constants of a cleaned graph: of a family, of dense layers, of a pair, of a widened weight.
 GRAPH_BYTES, GRAPH_HEAD, GRAPH_PAIR, GRAPH_WIDENED = (
@@ -20,6 +24,7 @@ GRAPH_BYTES, GRAPH_HEAD, GRAPH_PAIR, GRAPH_WIDENED = (
     900,
     170,
 )
+GRAPH_TFIDF = 2150  # the nodes, names and small constants of TF-IDF
 FLOAT_ACTIVATIONS = "float_activations"  # key of a graph's metadata: its weights are stored in few bits, and no more
 
 
@@ -108,6 +113,75 @@ class SmallShape(Shape):
         }
 
 
+@dataclass(frozen=True)
+class TfidfShape(SmallShape):
+    """The numbers of TF-IDF under a linear model: ``width`` columns of coefficients; ``units`` is ``n_pairs``.
+
+    ``vocab_size`` counts [PAD] and [UNK] too. A row of either table is an inverse document frequency and coefficients,
+    of 8 bits each.
+    """
+
+    family: str = TFIDF
+
+    @property
+    def n_pairs(self) -> int:
+        """Buckets that pairs of adjacent words are hashed into."""
+        return self.units
+
+    @property
+    def table_rows(self) -> dict[str, int]:
+        """Return the features: words, and pairs."""
+        return {"words": self.vocab_size, "pairs": self.n_pairs}
+
+    @property
+    def n_feature_bytes(self) -> int:
+        """Bytes of all rows, whatever the scheme says of matrices that are rounded."""
+        return sum(self.table_rows.values()) * (1 + self.width)
+
+    @property
+    def matrices(self) -> list[tuple[tuple[int, int], int]]:
+        """None: coefficients are looked up."""
+        return []
+
+    @property
+    def n_multiplications(self) -> int:
+        """Multiplications per token: a word and a pair, by each column."""
+        return 2 * self.width
+
+    @property
+    def n_vector_values(self) -> int:
+        """Scale and bias of each column."""
+        return 2 * self.width
+
+    @property
+    def n_parameters(self) -> int:
+        """What is counted and fitted."""
+        return self.n_feature_bytes + self.n_vector_values
+
+    def n_graph_bytes(self, *, is_quantized: bool) -> int:
+        """Return about how many bytes nodes, names and small constants of the cleaned graph take."""
+        return GRAPH_TFIDF
+
+    @property
+    def told(self) -> str:
+        """Return ``tfidf, 12,000 words, 100,000 hashed pairs``."""
+        return f"{self.family}, {self.vocab_size - FIRST_WORD:,} words, {self.n_pairs:,} hashed pairs"
+
+    def as_dict(self) -> dict[str, Any]:  # Any: numbers and names
+        """Return the numbers by name."""
+        own = {"family": self.family, "n_labels": self.n_labels, "told": self.told}
+        return {**self.config(), **own}
+
+    def config(self) -> dict[str, Any]:
+        """Return the keywords of ``exporters.small.tfidf.TfidfConfig``."""
+        return {
+            "vocab_size": self.vocab_size,
+            "n_pairs": self.n_pairs,
+            "columns": self.width,
+            "max_position_embeddings": self.positions,
+        }
+
+
 def state_size(family: str, units: int, width: int) -> int:
     """Return the width of a token's state."""
     return {"recurrent": 2 * units, "convolution": len(KERNELS) * units, "mean": width}[family]
@@ -139,6 +213,22 @@ def small_shape(
     )  # fmt: skip
 
 
+def tfidf_shape(vocab_size: int, n_pairs: int, columns: int, *, positions: int, n_labels: int) -> TfidfShape:
+    """Return the shape of TF-IDF under a linear model.
+
+    Args:
+        vocab_size: words, with [PAD] and [UNK].
+        n_pairs: buckets for pairs of adjacent words, one or more.
+        columns: of coefficients: one for two classes, whose outputs are (-x, x).
+        positions: tokens at most.
+        n_labels: outputs.
+    """
+    return TfidfShape(
+        vocab_size=vocab_size, hidden=columns, layers=1, heads=1, ffn=0, positions=positions, token_types=0,
+        embedding_size=columns, n_labels=n_labels, units=n_pairs,
+    )  # fmt: skip
+
+
 def is_small(model_type: str) -> bool:
     """Return whether a configuration's ``model_type`` is that of a small encoder."""
     return model_type.startswith(PREFIX)
@@ -146,7 +236,7 @@ def is_small(model_type: str) -> bool:
 
 def plain_class(name: str) -> str:
     """Return the class of transformers that does the same: ``BertModel`` for ``SmallMeanModel``."""
-    for family in SMALL:
+    for family in (*SMALL, TFIDF):
         prefix = f"Small{family.capitalize()}"
         if name.startswith(prefix):
             return f"Bert{name.removeprefix(prefix)}"
@@ -173,12 +263,16 @@ def known_config(config: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: the co
 
 def shape_in(config: Mapping[str, Any], n_labels: int) -> SmallShape:  # Any: the content of config.json
     """Return the shape in a small encoder's configuration."""
-    for name in NUMBERS:
+    family = str(config["model_type"]).removeprefix(PREFIX)
+    for name in NUMBERS_OF_TFIDF if family == TFIDF else NUMBERS:
         if not isinstance(config.get(name), int) or config[name] < 0:
             got = repr(config.get(name))
             raise Refused(f"model: config.json says {got} for {name}, expected a whole number. Copy the folder again.")
+    if family == TFIDF:
+        size, n_pairs, columns, positions = (config[name] for name in NUMBERS_OF_TFIDF)
+        return tfidf_shape(size, n_pairs, columns, positions=positions, n_labels=n_labels)
     return small_shape(
-        str(config["model_type"]).removeprefix(PREFIX), config["vocab_size"], config["embedding_size"], config["units"],
+        family, config["vocab_size"], config["embedding_size"], config["units"],
         positions=config["max_position_embeddings"], n_labels=n_labels, dense=config["dense"],
         output=config["output_size"], is_pair=config["type_vocab_size"] > 1,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from compressor.recipe.student import OF_PASSES, UNTRAINED, StudentSection
 from compressor.run.planning.words import Words
 from exporters.budget import OverBudget
 from exporters.shape import Scheme, Shape
-from exporters.small.shape import SmallShape
+from exporters.small.shape import SmallShape, TfidfShape
 
 VOCABULARY_SIZES = (
     30000, 24000, 20000, 16000, 12000, 10000, 8000, 7000, 6000, 5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000,
@@ -87,6 +87,8 @@ def vocabularies(teacher: Shape, vocab_size: int | None, words: Words) -> list[i
 
 def resolved_student(student: StudentSection, shape: Shape) -> StudentSection:
     """Return the section with nothing of the shape left open."""
+    if isinstance(shape, TfidfShape):
+        return StudentSection(family="tfidf", hidden=shape.n_pairs)
     if isinstance(shape, SmallShape):
         units = {"hidden": shape.units} if shape.units else {}
         dense = {"ffn": shape.ffn} if shape.n_labels else {}
@@ -112,6 +114,8 @@ def _unmet(smallest: Choice, limit: float, max_bytes: int | None, max_ms: float 
 
 def describe(shape: Shape, scheme: Scheme) -> str:
     """Return ``6 layers x 384, 12 heads, FFN 1536, 6,000 tokens, int4``; of repeated ones ``6 layers, 9 passes x``."""
+    if isinstance(shape, TfidfShape):
+        return shape.told
     if isinstance(shape, SmallShape):
         return f"{shape.told}, {shape.vocab_size:,} tokens, {scheme.name}"
     return (

@@ -17,7 +17,7 @@ from compressor.models.vocabulary import GivenVocabulary, check_vocabulary, read
 from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import StageSection
 from compressor.refused import Refused
-from compressor.run.planning import family, refusals
+from compressor.run.planning import family, refusals, small_sizing
 from compressor.run.planning.choice import Choice, depth, describe, resolved_student
 from compressor.run.planning.kept_states import CachedStates, cached_states
 from compressor.run.planning.rows import fitting_length, read_data
@@ -106,7 +106,7 @@ class Plan:
         allowed = self.resolved.budget.max_size  # as the user wrote it
         labels = f", labels {_few(self.spec.labels)}" if self.spec.labels else ""
         parts = ", ".join(f"{part} {n_bytes:,}" for part, n_bytes in self.choice.predicted.items())
-        methods = ", ".join(stage.method for stage in self.resolved.stage) or "none"
+        methods = ", ".join(stage.method for stage in self.resolved.stage)
         rows = {
             "teacher": f"{self.info.name}: {self.info.task}, {teacher.n_parameters / 1e6:.1f} M parameters, "
             f"{depth(teacher)} x {teacher.hidden}, {teacher.vocab_size:,} tokens",
@@ -120,16 +120,18 @@ class Plan:
             **self._given_lines(),
             "because": "; ".join(self.choice.reasons),
             "bytes": f"predicted {self.choice.n_bytes:,}{f' of {allowed}' if allowed else ''}: {parts}",
-            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here",
+            "training": f"{methods}: {self.n_steps:,} steps, about {max(1, round(self.seconds / 60))} min here"
+            if self.stages
+            else "none",
         }
         return [f"{name:9}{text}" for name, text in rows.items()]
 
     def _held_out_line(self) -> str:
-        if not self.stages:
-            return "not trained on, though nothing is chosen" if self.held_out else "none"
-        chosen = "the best epoch and thresholds" if self.spec.tunes else "the best epoch"
+        chosen = [*(["the best epoch"] if self.stages else []), *(["thresholds"] if self.spec.tunes else [])]
+        if not chosen:
+            return "none"
         if self.held_out:
-            return f"{len(self.held_out):,} training rows, to choose {chosen} on"
+            return f"{len(self.held_out):,} training rows, to choose {' and '.join(chosen)} on"
         if self.spec.tunes:
             return "none, for there are too few training rows with labels: every threshold stays 0.5"
         return "none, for there are too few training rows: the last epoch is taken"
@@ -159,7 +161,8 @@ def plan(recipe: Recipe) -> Plan:
     refusals.check_stages(recipe, stages)
     info = read_teacher(recipe.teacher)
     pretrained, vocabulary = read_given(recipe, info)
-    train, evaluation, held_out = read_data(recipe, info, any(stage.wants.labels for stage in stages))
+    reads_labels = recipe.student.is_counted or any(stage.wants.labels for stage in stages)
+    train, evaluation, held_out = read_data(recipe, info, reads_labels)
     check_tensors(info, recipe.teacher.allow_pickle, recipe.teacher.trust_remote_code)
     for number, stage in enumerate(stages, start=1):
         stage.loss_options.check_plan(info, recipe.teacher, train, is_last=number == len(stages))
@@ -170,6 +173,7 @@ def plan(recipe: Recipe) -> Plan:
     spec.check_rows(evaluation)
     tokenizer = info.tokenizer
     refusals.check_sizes(recipe, info, tokenizer)
+    refusals.check_counted(recipe, info, spec)
     refusals.check_truncation(info, stages)
     hides_words = any(stage.wants.mask_token for stage in stages)
     if hides_words:
@@ -185,7 +189,10 @@ def plan(recipe: Recipe) -> Plan:
     positions = max_length + info.family.position_offset
     budget = recipe.budget.to_budget()
     given = pretrained, vocabulary
-    choice = family.choose(recipe, budget, stages, info, train, positions, kind, tokenizer, *given, is_pair)
+    if recipe.student.is_counted:
+        choice = small_sizing.choose_counted(recipe, spec, train, info.truncation, max_length, positions)
+    else:
+        choice = family.choose(recipe, budget, stages, info, train, positions, kind, tokenizer, *given, is_pair)
     refusals.check_family(recipe, info, choice.shape, stages)
     rows = train if spec.reads_pairs else single_texts(train)
     is_copied = recipe.student.init == "teacher" and choice.shape.hidden == info.shape.hidden
@@ -236,7 +243,9 @@ def _resolve(
 ) -> Recipe:
     """Return the recipe with nothing left open; what exists already keeps its name instead of its numbers."""
     vocab, student = recipe.vocab, recipe.student
-    if not (student.pretrained or vocab.path):
+    if student.is_counted:
+        vocab = vocab.model_copy(update={"size": choice.shape.vocab_size})
+    elif not (student.pretrained or vocab.path):
         vocab = vocab.model_copy(update={"kind": kind, "size": 0 if vocab.size == 0 else choice.shape.vocab_size})
     if not student.pretrained:
         student = resolved_student(student, choice.shape)

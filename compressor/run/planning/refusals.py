@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from compressor.models.teacher import TeacherInfo
 from compressor.recipe.recipe import Recipe
 from compressor.refused import Refused
+from compressor.scoring.contract import TaskSpec
 from compressor.student.pretrained import Pretrained
 from compressor.training.registry import Stage
 from exporters.shape import Shape
@@ -41,6 +42,22 @@ def check_family(recipe: Recipe, info: TeacherInfo, shape: Shape, stages: Sequen
                 f"--family {shape.family} is no transformer, and method {stage.method.name!r} works on the layers of "
                 "one. Use --method distill or finetune, or --family transformer."
             )
+
+
+def check_counted(recipe: Recipe, info: TeacherInfo, spec: TaskSpec) -> None:
+    """Refuse counted words where no linear model answers: for sentence vectors, and for two texts."""
+    if not recipe.student.is_counted:
+        return
+    if not spec.has_head or not spec.n_linear():
+        raise Refused(
+            f"--family tfidf answers in classes, labels or scores, and teacher {info.name} makes vectors of sentences. "
+            "Use --family static or mean, or a classifier."
+        )
+    if spec.pair:
+        raise Refused(
+            "--family tfidf counts the words of one text, and the rows hold two. Use another --family, or name one "
+            "column of texts with --text-column."
+        )
 
 
 def check_truncation(info: TeacherInfo, stages: Sequence[Stage]) -> None:

@@ -42,7 +42,7 @@ def read_data(recipe: Recipe, info: TeacherInfo, reads_labels: bool) -> tuple[Ta
     share = held_out_share(
         train, tunes=info.answers.tunes, n_classes=len(info.labels) if info.answers.has_one_class else 0
     )
-    if share == 0:
+    if share == 0 or not (recipe.stage or info.answers.tunes):  # what is not trained has no epoch to choose
         return train, evaluation, None
     if info.answers.tunes:
         together = [train, evaluation] if train.source == evaluation.source else [train]

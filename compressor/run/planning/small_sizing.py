@@ -7,7 +7,15 @@ Of the shapes whose predicted package fits the budget, the one with the smallest
     + 1.2 * per cent of the running words that are rarer than the free tokens are many, and so are cut into pieces
     + 0.3 for a token table of 4 bits
 
-As among transformers the points are rough and only order shapes of one family. No torch here.
+As among transformers the points are rough and only order shapes of one family.
+
+Counted words (TF-IDF) are no shape to rank. A word costs its entry in tokenizer.json and a row of the tables, a bucket
+for pairs a row. Words of most rows come first:
+
+    all words and twice as many buckets as there are pairs, where all of it fits
+    otherwise the words of two rows or more, for ``WORDS_SHARE`` of the bytes at most, and buckets for the rest
+
+More buckets than twice the pairs buy nothing that can be measured. No torch here.
 """
 
 import itertools
@@ -15,14 +23,24 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
+import numpy as np
+from tokenizers import Tokenizer
+
+from compressor.data.table import Table
+from compressor.recipe.recipe import Recipe
 from compressor.recipe.sections import QuantizeSection
 from compressor.recipe.student import StudentSection
 from compressor.run.planning import choice as choosing
 from compressor.run.planning.words import Words
+from compressor.scoring.contract import TaskSpec
+from compressor.student.counted import Counted, count_words
 from exporters.predicted_bytes import predict_bytes
 from exporters.shape import Scheme, Shape
-from exporters.small.shape import SmallShape, small_shape, state_size
+from exporters.small.shape import FIRST_WORD, SmallShape, small_shape, state_size, tfidf_shape
+from vocab.save import compact_json
+from vocab.words import word_bytes, word_tokenizer
 
 UNITS = (24, 32, 48, 64, 96, 128, 160, 192, 256)
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
@@ -30,6 +48,15 @@ DENSE = 64
 START = "token table: the teacher's, mapped, in its principal components"
 STARTS = {"static": "a token's vector is the teacher's of it as a text, in principal components, weighted by frequency"}
 BODIES = {"static": "mean"}  # what a family that is not trained has instead of one of its own
+COUNTED = (
+    "words of most rows first, what is left of the bytes for pairs of them",
+    "coefficients: fitted on the labels of the rows, without training",
+)
+SCHEME_OF_COUNTED = Scheme(8, 8)
+ENOUGH_BYTES = 2_000_000  # for counted words, where no budget is given
+WORDS_SHARE = 0.6  # of the bytes, where not everything fits
+FEWEST_WORDS = 20
+BUCKETS_PER_PAIR = 2
 ENOUGH = 256  # units, and columns, beyond which nothing is expected
 
 
@@ -106,3 +133,64 @@ def _schemes(quantize: QuantizeSection) -> Iterator[Scheme]:
     given = quantize.embedding_bits or {"int8": 8, "int4": 4}.get(quantize.scheme)
     for embedding_bits in (given,) if given else (8, 4):
         yield Scheme(8, embedding_bits, quantize.block_size or 16)  # type: ignore[arg-type]
+
+
+def choose_counted(
+    recipe: Recipe, spec: TaskSpec, train: Table, truncation: Literal["right", "left"], max_length: int, positions: int
+) -> choosing.Choice:
+    """Return the words and buckets that fit; the recipe may name how many (``vocab.size``, ``student.hidden``).
+
+    Args:
+        recipe: with sizes and budgets.
+        spec: the task: its columns of coefficients, its labels.
+        train: the rows that are counted.
+        truncation: where long texts lose words.
+        max_length: words of a text at most.
+        positions: as the configuration says them.
+
+    Raises:
+        OverBudget: when not even the fewest words fit.
+    """
+    size, hidden, budget = recipe.vocab.size, recipe.student.hidden, recipe.budget.to_budget()
+    counted, columns = count_words(train, max_length, is_left=truncation == "left"), spec.n_linear()
+    per_row, n_labels = 1 + columns, max(1, len(spec.labels))
+
+    def predicted(n_words: int, n_pairs: int) -> choosing.Choice:
+        shape = tfidf_shape(FIRST_WORD + n_words, n_pairs, columns, positions=positions, n_labels=n_labels)
+        n_bytes = tokenizer_bytes(word_tokenizer(counted.words[:n_words]))
+        parts = predict_bytes(shape, SCHEME_OF_COUNTED, n_bytes)
+        return choosing.Choice(shape, SCHEME_OF_COUNTED, parts, 0.0, COUNTED)
+
+    is_open, max_bytes = None in (size, hidden), budget.max_bytes or ENOUGH_BYTES
+    limit = max_bytes * (choosing.MARGIN if is_open else 1.0)
+    room = limit - predicted(0, 0).n_bytes
+    n_words = _words(counted, room, per_row) if size is None else min(size - FIRST_WORD, len(counted.words))
+    left = room - int(word_bytes(counted.words[:n_words]).sum()) - n_words * per_row
+    found = predicted(n_words, hidden or _buckets(counted, n_words, left, per_row))
+    if not is_open and budget.max_bytes is None:
+        return found  # all is said, and nothing is promised
+    max_ms = budget.latency and budget.latency.max_ms
+    only = [(0.0, found.shape, found.scheme)]
+    choosing.first_fitting(only, lambda *_: found.predicted, limit, max_bytes, max_ms)  # may refuse
+    return found
+
+
+def _words(counted: Counted, room: float, per_row: int) -> int:
+    """Return how many words are taken where ``room`` bytes are left beside what every package holds."""
+    costs = np.cumsum(word_bytes(counted.words) + per_row)
+    n_all = len(counted.words)
+    if costs[-1] + per_row * BUCKETS_PER_PAIR * counted.n_pairs(n_all) <= room:
+        return n_all
+    n_common = int((counted.n_rows > 1).sum())
+    n_fitting = int(np.searchsorted(costs, WORDS_SHARE * room, side="right"))
+    return min(max(min(n_common, n_fitting), FEWEST_WORDS), n_all)
+
+
+def _buckets(counted: Counted, n_words: int, room: float, per_row: int) -> int:
+    """Return how many buckets fit, at least one: it says nothing where no pair was seen."""
+    return max(1, min(BUCKETS_PER_PAIR * counted.n_pairs(n_words), int(room) // per_row))
+
+
+def tokenizer_bytes(tokenizer: Tokenizer) -> int:
+    """Return the bytes of its tokenizer.json in a package."""
+    return len(compact_json(tokenizer).encode()) + 1  # a newline
