@@ -91,6 +91,8 @@ class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):
     vocab_kind: Literal["wordpiece", "unigram", "bpe"] | None
     vocab_rule: Literal["cuts", "frequency", "likelihood", "embedding"] | None
     vocab_from: str | PathLike[str] | None
+    family: Literal["transformer", "recurrent", "convolution", "mean", "static", "tfidf"] | None
+    embedding: int | None
     layers: int | None
     hidden: int | None
     heads: int | None
@@ -107,6 +109,7 @@ class CompressDecisions(Training, Quantization, Budget, Measuring, total=False):
 class ExportFlags(Quantization, total=False):
     """What ``tenmeg export`` can be told."""
 
+    vocab_from: str | PathLike[str] | None
     format: Literal["onnx", "ort"] | None
     max_length: int | None
     text_column: str | None
