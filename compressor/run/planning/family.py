@@ -6,7 +6,7 @@ compared by how many points they are expected to lose against their teacher:
     points = at 1 MB + per doubling * log2(predicted bytes / 1 MB)
 
 with a spread, fitted on dev scores by ``benchmarks/fit_families.py`` into ``families.json`` beside this file, for texts
-that are classified and for sentence vectors apart. Of other tasks, of two texts that are read together, and where the
+that are classified and for sentence vectors apart. What is not trained is told where it is expected to be better. Of other tasks, of two texts that are read together, and where the
 recipe says anything that only a transformer has, the student is a transformer. No torch here.
 """
 
@@ -24,7 +24,7 @@ from compressor.data.table import Table
 from compressor.models.teacher import TeacherInfo
 from compressor.models.vocabulary import GivenVocabulary
 from compressor.recipe.recipe import Recipe
-from compressor.recipe.student import OF_TRANSFORMERS
+from compressor.recipe.student import OF_TRANSFORMERS, UNTRAINED
 from compressor.refused import Refused
 from compressor.report import fold_certificates
 from compressor.run.planning import sizing, small_sizing
@@ -121,7 +121,10 @@ def choose(
     if recipe.student.is_small or not is_open(recipe, info.kind, stages, is_pair=is_pair):
         return of_family(recipe.student.family or "transformer")
     choices, over = {}, None
-    for name in rule()[info.kind]:
+    lines = rule()[info.kind]
+    for name in lines:
+        if name in UNTRAINED:
+            continue
         try:
             choices[name] = of_family(name)
         except OverBudget as error:
@@ -134,6 +137,10 @@ def choose(
     told = f"of the families {name} is expected to lose least: {lost.told()}"
     if others:
         told += f", {others[0][0]} {others[0][1].points:.1f}"
+    for other in UNTRAINED:
+        without = expected(info.kind, other, best.n_bytes)
+        if without is not None and without.points < lost.points:
+            told += f"; without training {other} {without.points:.1f} (--family {other})"
     return replace(best, reasons=(told, *best.reasons))
 
 
