@@ -6,8 +6,9 @@ compared by how many points they are expected to lose against their teacher:
     points = at 1 MB + per doubling * log2(predicted bytes / 1 MB)
 
 with a spread, fitted on dev scores by ``benchmarks/fit_families.py`` into ``families.json`` beside this file, for texts
-that are classified and for sentence vectors apart. What is not trained is told where it is expected to be better. Of other tasks, of two texts that are read together, and where the
-recipe says anything that only a transformer has, the student is a transformer. No torch here.
+that are classified and for sentence vectors apart. What is not trained is told where it is expected to be better. Of
+other tasks, of two texts that are read together, and where the recipe says anything that only a transformer has, the
+student is a transformer. No torch here.
 """
 
 import json
@@ -121,10 +122,7 @@ def choose(
     if recipe.student.is_small or not is_open(recipe, info.kind, stages, is_pair=is_pair):
         return of_family(recipe.student.family or "transformer")
     choices, over = {}, None
-    lines = rule()[info.kind]
-    for name in lines:
-        if name in UNTRAINED:
-            continue
+    for name in (each for each in rule()[info.kind] if each not in UNTRAINED):
         try:
             choices[name] = of_family(name)
         except OverBudget as error:
@@ -132,13 +130,18 @@ def choose(
     if not choices:
         assert over is not None
         raise over
-    ranked = sorted(_ranked(info.kind, choices), key=lambda each: (round(each[1].points, 1), each[2].n_bytes))
+    return _best(info.kind, choices)
+
+
+def _best(kind: str, choices: dict[str, Choice]) -> Choice:
+    """Return the choice that is expected to lose least, with a reason that says how the others compare."""
+    ranked = sorted(_ranked(kind, choices), key=lambda each: (round(each[1].points, 1), each[2].n_bytes))
     (name, lost, best), *others = ranked
     told = f"of the families {name} is expected to lose least: {lost.told()}"
     if others:
         told += f", {others[0][0]} {others[0][1].points:.1f}"
     for other in UNTRAINED:
-        without = expected(info.kind, other, best.n_bytes)
+        without = expected(kind, other, best.n_bytes)
         if without is not None and without.points < lost.points:
             told += f"; without training {other} {without.points:.1f} (--family {other})"
     return replace(best, reasons=(told, *best.reasons))
