@@ -97,7 +97,7 @@ FLAGS: dict[str, Flag] = {
         {"metavar": "FOLDER"},
     ),
     "other_vocab": Flag(
-        "Folder with a tokenizer.json (or that file) whose vocabulary the model gets, with nothing trained.",
+        "Folder with a tokenizer.json (or that file) to use as it is.",
         "the model's",
         None,
         {"metavar": "FOLDER", "names": ("--vocab-from", "vocab_from")},

@@ -78,7 +78,7 @@ def test_a_folded_student_is_saved_as_a_plain_one_of_the_same_keys_shapes_and_by
     plain = tiny_model(tiny_config("bert", student.config.vocab_size, SMALL["hidden"], SMALL["layers"]))
     info: Any = type("Info", (), {"pooling": None, "name": "tiny"})
     for name, model in (("ours", student), ("theirs", plain)):
-        save_student(model, None, info, tmp_path / name, 48)
+        save_student(model, None, info, tmp_path / name, 48, info.pooling)
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "theirs"))
     assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("ours", "theirs")]

@@ -5,10 +5,11 @@ compared by how many points they are expected to lose against their teacher:
 
     points = at 1 MB + per doubling * log2(predicted bytes / 1 MB)
 
-with a spread, fitted on dev scores by ``benchmarks/fit_families.py`` into ``families.json`` beside this file, for texts
-that are classified and for sentence vectors apart. What is not trained is told where it is expected to be better. Of
-other tasks, of two texts that are read together, and where the recipe says anything that only a transformer has, the
-student is a transformer. No torch here.
+for as many bytes as packages of the family had at most: more are not expected to help. The line, with a spread, is
+fitted on dev scores by ``benchmarks/fit_families.py`` into ``families.json`` beside this file, for each kind of task
+that has enough of them. Another family than the transformer must be better by ``CLEARLY``: the lines rest on few sets. What
+is not trained is told where it is expected to be better. Of other tasks, of two texts that are read together, and where
+the recipe says anything that only a transformer has, the student is a transformer. No torch here.
 """
 
 import json
@@ -40,6 +41,7 @@ from vocab.surfaces import Kind
 RULE = Path(__file__).with_name("families.json")
 SPREADS = 1.28  # standard deviations to either side of which 80 % of a normal distribution lies
 MEGABYTE = 1e6
+CLEARLY = 0.5  # points
 
 
 class Expected(NamedTuple):
@@ -59,7 +61,8 @@ def expected(kind: str, family: str, n_bytes: int) -> Expected | None:
     line = rule().get(kind, {}).get(family)
     if line is None:
         return None
-    points = line["at_1mb"] + line["per_doubling"] * math.log2(n_bytes / MEGABYTE)
+    measured = min(n_bytes, int(line["largest_mb"] * MEGABYTE))
+    points = line["at_1mb"] + line["per_doubling"] * math.log2(measured / MEGABYTE)
     return Expected(points, points - SPREADS * line["spread"], points + SPREADS * line["spread"])
 
 
@@ -136,10 +139,10 @@ def choose(
 def _best(kind: str, choices: dict[str, Choice]) -> Choice:
     """Return the choice that is expected to lose least, with a reason that says how the others compare."""
     ranked = sorted(_ranked(kind, choices), key=lambda each: (round(each[1].points, 1), each[2].n_bytes))
-    (name, lost, best), *others = ranked
-    told = f"of the families {name} is expected to lose least: {lost.told()}"
-    if others:
-        told += f", {others[0][0]} {others[0][1].points:.1f}"
+    usual = next((each for each in ranked if each[0] == "transformer"), ranked[0])
+    name, lost, best = usual if usual[1].points - ranked[0][1].points < CLEARLY else ranked[0]
+    told = f"family {name}: expected {lost.told()}"
+    told += "".join(f", {other} {found.points:.1f}" for other, found, _ in ranked if other != name)
     for other in UNTRAINED:
         without = expected(kind, other, best.n_bytes)
         if without is not None and without.points < lost.points:
