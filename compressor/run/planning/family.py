@@ -7,9 +7,9 @@ compared by how many points they are expected to lose against their teacher:
 
 for as many bytes as packages of the family had at most: more are not expected to help. The line, with a spread, is
 fitted on dev scores by ``benchmarks/fit_families.py`` into ``families.json`` beside this file, for each kind of task
-that has enough of them. Another family than the transformer must be better by ``CLEARLY``: the lines rest on few sets. What
-is not trained is told where it is expected to be better. Of other tasks, of two texts that are read together, and where
-the recipe says anything that only a transformer has, the student is a transformer. No torch here.
+that has enough of them. Another family than the transformer must be better by ``CLEARLY``: the lines rest on few sets.
+What is not trained is told where it is expected to be better. Of other tasks, of two texts that are read together, and
+where the recipe says anything that only a transformer has, the student is a transformer. No torch here.
 """
 
 import json
