@@ -23,7 +23,7 @@ def families_table(result: dict[str, Any]) -> str:
     ]
     lines = [["dev set", "budget", *families, "TF-IDF", "teacher"], ["---"] * (len(families) + 4)]
     for data, sizes in result["rows"].items():
-        for size, row in sizes.items():
+        for size, row in sorted(sizes.items(), key=lambda each: _megabytes(each[0])):
             first = next(iter(next(iter(row.values())).values()))
             beside = result["tfidf"].get(data, {}).get(size)
             lines.append(

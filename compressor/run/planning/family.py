@@ -41,7 +41,7 @@ from vocab.surfaces import Kind
 RULE = Path(__file__).with_name("families.json")
 SPREADS = 1.28  # standard deviations to either side of which 80 % of a normal distribution lies
 MEGABYTE = 1e6
-CLEARLY = 0.5  # points
+CLEARLY = 2.0  # points: sets differ by as much in which family suits them
 
 
 class Expected(NamedTuple):
