@@ -21,9 +21,8 @@ import click
 
 from benchmarks.docstring_search import teacher_folder
 from benchmarks.support.runner import Prepared, run_all
-from benchmarks.worth import FILES, prepare, simple
-from compressor.files import sha256_file, write_json
-from exporters.measuring.machine import machine, versions
+from benchmarks.worth import FILES, prepare, simple, write_content
+from compressor.files import write_json
 
 RESULT_PATH = Path("docs/results/families.json")
 COMMAND = "python -m benchmarks.families --data DIR --sst2-teacher MODEL --work DIR"
@@ -136,23 +135,7 @@ def write_row(result: Path, prepared: Prepared, arm: str, seed: int, found: dict
     beside = content.setdefault("tfidf", {}).setdefault(prepared.name, {})
     if size not in beside:
         beside[size] = simple(prepared, size, metric)
-    content |= {
-        "version": 1,
-        "command": COMMAND,
-        "set": "dev",
-        "hashes": {
-            **content.get("hashes", {}),
-            prepared.name: {
-                "train": sha256_file(prepared.train),
-                "dev": sha256_file(prepared.evaluation),
-                "teacher": sha256_file(prepared.teacher / "model.safetensors"),
-            },
-        },
-        "versions": versions(),
-        "machine": machine(),
-    }
-    result.parent.mkdir(parents=True, exist_ok=True)
-    write_json(result, content)
+    write_content(result, content, prepared, COMMAND)
     click.echo(f"{prepared.name} {arm} seed {seed}: {content['rows'][prepared.name][size][family][str(seed)]}")
 
 

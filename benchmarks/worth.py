@@ -133,25 +133,28 @@ def write_row(result: Path, prepared: Prepared, arm: str, seed: int, found: dict
         "cpu_seconds": [stage.get("cpu_seconds") for stage in found["training"]],
         "tfidf": simple(prepared, arm.rpartition("-")[2], metric),
     }
+    write_content(result, content, prepared, COMMAND)
+    row = content["rows"][prepared.name][arm][str(seed)]
+    click.echo(f"{prepared.name} {arm} seed {seed}: {row}")
+
+
+def write_content(result: Path, content: dict[str, Any], prepared: Prepared, command: str) -> None:
+    """Write a file of results with what its newest row was measured on: command, hashes, versions, machine."""
+    hashes = {
+        "train": sha256_file(prepared.train),
+        "dev": sha256_file(prepared.evaluation),
+        "teacher": sha256_file(prepared.teacher / "model.safetensors"),
+    }
     content |= {
         "version": 1,
-        "command": COMMAND,
+        "command": command,
         "set": "dev",
-        "hashes": {
-            **content.get("hashes", {}),
-            prepared.name: {
-                "train": sha256_file(prepared.train),
-                "dev": sha256_file(prepared.evaluation),
-                "teacher": sha256_file(prepared.teacher / "model.safetensors"),
-            },
-        },
+        "hashes": {**content.get("hashes", {}), prepared.name: hashes},
         "versions": versions(),
         "machine": machine(),
     }
     result.parent.mkdir(parents=True, exist_ok=True)
     write_json(result, content)
-    row = content["rows"][prepared.name][arm][str(seed)]
-    click.echo(f"{prepared.name} {arm} seed {seed}: {row}")
 
 
 def simple(prepared: Prepared, size: str, metric: str) -> float | None:

@@ -55,6 +55,10 @@ class GivenVocabulary:
         """Bytes of the tokenizer.json in a package."""
         return len(compact_json(self.tokenizer).encode("utf-8")) + 1
 
+    def config_for(self, teacher: dict[str, Any]) -> dict[str, Any]:
+        """Return its configuration with the class of the teacher's, which says whether the model reads segments."""
+        return {**self.config, **{key: teacher[key] for key in ("tokenizer_class",) if key in teacher}}
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a plan says of it."""
         return {"source": self.source, "kind": self.kind, "size": self.size, "sha256": self.hashes}

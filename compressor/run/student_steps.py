@@ -118,8 +118,7 @@ def run_vocab(planned: "Plan", part: Path) -> None:
         return
     config = tokenizer_config(folder)
     if planned.vocabulary is not None:
-        # The class says whether the model tells segments apart: the teacher's, whose family the student is of.
-        config = {**planned.vocabulary.config, **{key: config[key] for key in ("tokenizer_class",) if key in config}}
+        config = planned.vocabulary.config_for(config)
     student = _vocabulary(planned, teacher)
     if planned.resolved.vocab.size != 0:
         mapping.save(mapping.map_vocabulary(student, teacher), part / "map.npz")

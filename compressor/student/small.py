@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from compressor.models.teacher import TeacherInfo
+from compressor.models.families import family_of
+from compressor.models.teacher import TeacherInfo, auto_class_of
 from compressor.student.copied import mapped_table, principal_rows
 from exporters.small.shape import SmallShape
 from vocab.mapping import VocabMap
@@ -22,13 +23,11 @@ FROM_TEACHER = ("id2label", "label2id", "problem_type", "num_labels")  # of the 
 
 def new_small(info: TeacherInfo, shape: SmallShape, seed: int) -> "PreTrainedModel":
     """Return a model of ``shape`` with fresh weights, drawn from ``seed`` without touching the global generator."""
-    import transformers
-
     from exporters.small.models import config_class
 
     kept = {key: info.config[key] for key in FROM_TEACHER if key in info.config and info.answers.has_head}
     config = config_class(shape.family)(**shape.config(), **kept)
-    auto_class = getattr(transformers, info.answers.model_class)
+    auto_class, _ = auto_class_of(info.answers, family_of(config.model_type, for_export=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel = auto_class.from_config(config)

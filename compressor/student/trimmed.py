@@ -40,7 +40,6 @@ def write_trimmed(
     model.set_input_embeddings(new)
     model.config.vocab_size, model.config.pad_token_id = len(table), pad if pad is not None else 0
     save_student(model, None, info, folder, max_length, info.pooling)
-    config = tokenizer_config(info.folder)
-    kept = {**given.config, **{key: config[key] for key in ("tokenizer_class",) if key in config}}
-    save_tokenizer(given.tokenizer, folder, cutting(kept, info.truncation), max_length)
+    config = given.config_for(tokenizer_config(info.folder))
+    save_tokenizer(given.tokenizer, folder, cutting(config, info.truncation), max_length)
     return folder
